@@ -1,0 +1,1 @@
+"""The scoreboard: reads records, compares them, draws the site. Imports no torch and none of our other folders."""

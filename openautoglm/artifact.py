@@ -1,0 +1,95 @@
+"""The deployable folder: weights, tokenizer and a manifest that names every other file by hash.
+
+    artifact/
+      manifest.json      what it is (Manifest) and the sha256 and size of every other file
+      tokenizer.json     a `tokenizers` file: text -> ids, cut at max_length
+      model.onnx         or model.safetensors + config.json, by runtime
+
+Written aside and renamed, so that a folder with a manifest is whole. No torch, no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+class ArtifactError(ValueError):
+    """The folder is not a usable artifact; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the runtime needs to know. `files` maps each other file to {"sha256", "bytes"}."""
+
+    runtime: str  # "onnx" or "torch"
+    precision: str  # number formats of weights and activations, in words
+    kind: str  # "classification" or "regression"
+    labels: tuple[str, ...]
+    max_length: int
+    parameters: int  # stored parameters; shared ones once
+    shape: dict[str, Any]  # the student's shape, for readers
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    format: int = FORMAT
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write the files into an empty folder, add the manifest, and move all to `folder` at once."""
+    aside = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    fill(aside)
+    listed = {p.name: {"sha256": _sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
+    text = json.dumps(asdict(manifest) | {"files": listed}, indent=1, sort_keys=True)
+    (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    return folder
+
+
+def read(folder: Path, *, check_hashes: bool = True) -> Manifest:
+    """The manifest of an artifact whose files are all there and unchanged; ArtifactError otherwise."""
+    path = Path(folder) / "manifest.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder}: no manifest.json, so this is not an artifact folder.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
+    known = {f.name for f in fields(Manifest)}
+    if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
+        raise ArtifactError(f"{path}: not a manifest of format {FORMAT}. Export the model with this version.")
+    manifest = Manifest(**(raw | {"labels": tuple(raw["labels"]), "inputs": tuple(raw["inputs"])}))
+    for name, listed in manifest.files.items():
+        file = Path(folder) / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is not a plain file in the folder.")
+        if check_hashes and _sha256(file) != listed["sha256"]:
+            raise ArtifactError(f"{file}: differs from its hash in the manifest. Export or copy the artifact again.")
+    return manifest
+
+
+def size(folder: Path) -> int:
+    """Bytes of every file in the folder, the manifest included."""
+    return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+
+
+def sha256(folder: Path) -> str:
+    """One hash of the artifact: that of its manifest, which holds those of all other files."""
+    return _sha256(Path(folder) / "manifest.json")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,208 @@
+"""params.yaml -> frozen models, and every path of the pipeline as one function."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from leaderboard.schema import DeploymentName, Name, Range, Strict
+from pipelines.errors import UserError
+
+
+class Teacher(Strict):
+    """The pretrained encoder that every method starts from, and how it is fine-tuned."""
+
+    package: str
+    folder: str
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+
+
+class TaskParams(Strict):
+    """A task: where its texts come from (`source`, see pipelines/sources) and how it is scored."""
+
+    title: str
+    source: dict[str, Any]
+    kind: Literal["classification", "regression"]
+    labels: list[str] = []
+    metrics: list[str] = Field(min_length=1)
+    max_length: int = Field(ge=8, le=512)
+
+    @model_validator(mode="after")
+    def _labels_match_kind(self) -> TaskParams:
+        if (self.kind == "classification") != (len(self.labels) >= 2):
+            raise ValueError("a classification task lists at least two labels, a regression task none")
+        return self
+
+
+class BudgetParams(Strict):
+    """What each method may spend on a task: passes over the train split."""
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+
+
+class Training(Strict):
+    """How training runs on this machine."""
+
+    threads: int = Field(ge=0, description="0: all cores")
+
+
+class Measurement(Strict):
+    """How long cost is measured: see docs/measurement.md."""
+
+    threads: int = Field(ge=1)
+    launches: int = Field(ge=1)
+    pairs: int = Field(ge=2)
+    block_s: float = Field(gt=0)
+    warmup_s: float = Field(ge=0)
+    window_s: float = Field(gt=0)
+    max_texts: int = Field(ge=1)
+
+
+class Carbon(Strict):
+    """Declared watts (used where the hardware has no meter) and the grid that grams are stated for."""
+
+    cpu_watts_per_core: Range
+    memory_watts_per_gb: Range
+    watts_source: str
+    grid: str = Field(pattern="^[A-Z]{3}$")
+    grid_year: int
+    grid_g_per_kwh: float = Field(ge=0)
+
+
+class Params(Strict):
+    """The whole experiment."""
+
+    suite_version: int
+    profile: Literal["smoke", "default", "full"]
+    teacher: Teacher
+    packages: dict[str, str]
+    tasks: dict[Name, TaskParams] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=50)
+    methods: dict[Name, dict[str, Any]] = Field(min_length=1)
+    deployments: dict[str, list[DeploymentName]]
+    seeds: list[int] = Field(min_length=1)
+    budget: BudgetParams
+    training: Training
+    measurement: Measurement
+    carbon: Carbon
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Params:
+        unknown = set(self.deployments) - {"all", *self.methods}
+        if "teacher" not in self.methods:
+            raise ValueError("methods must hold 'teacher': it is the 100 % row")
+        if unknown:
+            raise ValueError(f"deployments names {sorted(unknown)}; known: 'all' and the methods {list(self.methods)}")
+        return self
+
+    def deployments_of(self, method: str) -> list[str]:
+        """The artifacts that a method is turned into: those of all, then its own."""
+        return [*self.deployments.get("all", []), *self.deployments.get(method, [])]
+
+    def task(self, name: str) -> TaskParams:
+        """A task by name; UserError names the known ones."""
+        return known(self.tasks, name, "task", "params.yaml")
+
+
+@cache
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml; UserError lists every problem at once."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not here: run from the project's root.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not readable YAML: {error}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path} has problems:\n" + "\n".join(map(_problem, error.errors()))) from None
+
+
+def _problem(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    hint = ""
+    if error["type"] == "extra_forbidden":
+        hint = ": unknown key" + _nearest(str(error["loc"][-1]), _fields_at(error["loc"][:-1]))
+        return f"  {place}{hint}"
+    return f"  {place}: {error['msg']} (given: {str(error['input'])[:80]!r})"
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    models = [Params, Teacher, TaskParams, BudgetParams, Training, Measurement, Carbon, Range]
+    inner = {"teacher": 1, "tasks": 2, "budget": 3, "training": 4, "measurement": 5, "carbon": 6}
+    if not loc:
+        return list(Params.model_fields)
+    model = models[inner.get(str(loc[0]), 0)] if len(loc) == (2 if loc[0] == "tasks" else 1) else Range
+    return list(model.model_fields)
+
+
+def _nearest(given: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(given, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names))}"
+
+
+def known(table: dict[str, Any], name: str, what: str, where: str) -> Any:
+    """table[name], or a UserError that names the nearest key and all known ones."""
+    if name not in table:
+        raise UserError(f"No {what} {name!r} in {where}{_nearest(name, list(table))}.")
+    return table[name]
+
+
+class Paths:
+    """Where every stage reads and writes. Relative to the project's root, where every stage runs."""
+
+    raw = Path("data/raw")
+
+    def split(self, task: str, split: str) -> Path:
+        """data/<task>/{train,dev,exam}.parquet with the columns text and label."""
+        return Path("data") / task / f"{split}.parquet"
+
+    def finetuned(self, task: str, seed: int) -> Path:
+        """The fine-tuned teacher: model/ (weights, config, tokenizer), footprint.json, history.tsv."""
+        return Path("runs") / task / "finetune" / str(seed)
+
+    def card(self, method: str) -> Path:
+        """The checked contract of a method: bound knobs, hash of its sources."""
+        return Path("runs/cards") / f"{method}.json"
+
+    def cell(self, task: str, method: str, seed: int) -> Path:
+        """One compression: artifacts/, footprint.json, history.tsv, student.json, quality.json, predictions.json."""
+        return Path("runs") / task / method / str(seed)
+
+    def artifacts(self, task: str, method: str, seed: int) -> Path:
+        """One folder a deployment (openautoglm.artifact)."""
+        return self.cell(task, method, seed) / "artifacts"
+
+    def checkpoints(self, task: str, method: str, seed: int) -> Path:
+        """Unfinished training; removed when the stage is complete. No stage depends on it."""
+        return Path("runs/.checkpoints") / f"{task}-{method}-{seed}"
+
+    def cost(self, task: str, method: str) -> Path:
+        """Measured cost of every deployment of a method on a task."""
+        return Path("runs") / task / method / "cost.json"
+
+    def results(self, profile: str) -> Path:
+        """The published records of a profile."""
+        return Path("leaderboard/results") / profile
+
+    def record(self, profile: str, method: str, task: str) -> Path:
+        """One record (leaderboard.schema.Record)."""
+        return self.results(profile) / method / f"{task}.json"
+
+    def task_card(self, profile: str, task: str) -> Path:
+        """One task card (leaderboard.schema.TaskCard)."""
+        return self.results(profile) / "tasks" / f"{task}.json"
+
+    site = Path("site")
+
+
+paths = Paths()

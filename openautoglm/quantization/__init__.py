@@ -1,0 +1,1 @@
+"""Number formats: what each group of weights is stored and computed in."""

@@ -30,7 +30,7 @@ class TaskParams(Strict):
     title: str
     source: dict[str, Any]
     kind: Literal["classification", "regression"]
-    labels: list[str] = []
+    labels: list[str] = Field(default=[])
     metrics: list[str] = Field(min_length=1)
     max_length: int = Field(ge=8, le=512)
 
@@ -137,7 +137,7 @@ def _problem(error: Any) -> str:
 
 
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    models = [Params, Teacher, TaskParams, BudgetParams, Training, Measurement, Carbon, Range]
+    models: list[type[Strict]] = [Params, Teacher, TaskParams, BudgetParams, Training, Measurement, Carbon, Range]
     inner = {"teacher": 1, "tasks": 2, "budget": 3, "training": 4, "measurement": 5, "carbon": 6}
     if not loc:
         return list(Params.model_fields)
@@ -161,6 +161,7 @@ class Paths:
     """Where every stage reads and writes. Relative to the project's root, where every stage runs."""
 
     raw = Path("data/raw")
+    downloads = Path("data/downloads")  # archives as pip brought them; kept between runs
 
     def split(self, task: str, split: str) -> Path:
         """data/<task>/{train,dev,exam}.parquet with the columns text and label."""

@@ -45,9 +45,7 @@ def bootstrap_interval(
     """The score of (n,) predictions against (n,) labels, with the percentile interval of resampled examples."""
     p, y = _aligned(predictions, labels)
     (scores,) = _resampled([p], y, metric, seed, resamples)
-    return Interval(
-        value=METRICS[metric](p, y), low=_quantile(scores, ALPHA / 2), high=_quantile(scores, 1 - ALPHA / 2)
-    )
+    return _interval(METRICS[metric](p, y), scores)
 
 
 def compare(

@@ -44,7 +44,7 @@ def bootstrap_interval(
 ) -> Interval:
     """The score of (n,) predictions against (n,) labels, with the percentile interval of resampled examples."""
     p, y = _aligned(predictions, labels)
-    (scores,) = _resampled([p], y, metric, seed, resamples)
+    (scores,) = resampled_scores([p], y, metric, seed, resamples)
     return _interval(METRICS[metric](p, y), scores)
 
 
@@ -64,7 +64,7 @@ def compare(
     if a is None or b is None or len(a) != len(labels) or len(b) != len(labels) or not len(labels):
         return Comparison("untestable")
     (p, y), (q, _) = _aligned(a, labels), _aligned(b, labels)
-    first, second = _resampled([p, q], y, metric, seed, resamples)
+    first, second = resampled_scores([p, q], y, metric, seed, resamples)
     gaps = first - second
     value = METRICS[metric](p, y) - METRICS[metric](q, y)
     difference = _interval(value, gaps)
@@ -161,7 +161,9 @@ def _binomial_cdf(n: int, q: float) -> np.ndarray:
     return np.cumsum(np.exp(choose + k * log(q) + (n - k) * log(1 - q)))
 
 
-def _resampled(columns: list[np.ndarray], labels: np.ndarray, metric: str, seed: int, resamples: int) -> np.ndarray:
+def resampled_scores(
+    columns: list[np.ndarray], labels: np.ndarray, metric: str, seed: int = 0, resamples: int = 1000
+) -> np.ndarray:
     """(len(columns), resamples) scores: every column of predictions on the same resampled examples."""
     try:
         score = _WEIGHTED[metric]

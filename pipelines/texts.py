@@ -19,16 +19,19 @@ def clean(text: str) -> str:
     return " ".join("".join(c for c in kept if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")).split())
 
 
+BEGINNING = 40  # words: articles that begin alike for so long are editions of one article, and a model sees little more
+
+
 def fold(text: str) -> str:
-    """What near-identical texts share: case, white space and punctuation folded.
+    """What near-identical texts share: their beginning, with case, white space and punctuation folded.
 
     A text without any letter or digit (":-)") is its own fold.
 
     >>> fold("The Rock -- is DESTINED!") == fold("the rock is destined")
     True
     """
-    words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
-    return words or text
+    words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).split()
+    return " ".join(words[:BEGINNING]) or text
 
 
 def position(folded: str) -> float:

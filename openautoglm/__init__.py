@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoCompressor", "Budget", "CompressionConfig", "Split", "Task"]
 
-_HOMES = {"AutoCompressor": "compressor", "CompressionConfig": "config", "Task": "task", "Split": "task", "Budget": "task"}
+_HOMES = {
+    "AutoCompressor": "compressor",
+    "CompressionConfig": "config",
+    "Task": "task",
+    "Split": "task",
+    "Budget": "task",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,9 +13,10 @@ from openautoglm import artifact
 
 
 class Session(Protocol):
-    """One padded batch through the model: (n, length) ids and mask -> (n, outputs) float32 logits."""
+    """A loaded model."""
 
-    def __call__(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray: ...
+    def __call__(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """One padded batch: (n, length) ids and mask, int64 -> (n, outputs) float32 logits."""
 
 
 class Predictor:

@@ -22,10 +22,10 @@ from openautoglm.artifact import ArtifactError
 class Teacher:
     """The fine-tuned model that methods compress. Frozen, in eval mode; `copy` gives one that may be changed."""
 
-    model: nn.Module
+    model: Any  # an nn.Module; its attributes differ by family
     tokenizer: Tokenizer
 
-    def copy(self) -> nn.Module:
+    def copy(self) -> Any:
         """A trainable copy of the model."""
         return copy.deepcopy(self.model).requires_grad_(True)
 
@@ -34,7 +34,7 @@ class Teacher:
 class Student:
     """What a method returns. `plan` maps groups of weights to number formats, for the onnx-plan deployment."""
 
-    model: nn.Module
+    model: Any  # an nn.Module; its attributes differ by family
     tokenizer: Tokenizer
     plan: dict[str, str] | None = None
     report: dict[str, Any] = field(default_factory=dict)  # what the method tells its readers, as JSON
@@ -46,13 +46,13 @@ def load_teacher(folder: Path) -> Teacher:
     return Teacher(model, load_tokenizer(folder))
 
 
-def save_model(model: nn.Module, folder: Path) -> None:
+def save_model(model: Any, folder: Path) -> None:
     """Write config.json and model.safetensors into an existing folder."""
     (folder / "config.json").write_text(model.config.to_json_string(use_diff=False), encoding="utf-8")
     save_weights(model, str(folder / "model.safetensors"))
 
 
-def load_model(folder: Path) -> nn.Module:
+def load_model(folder: Path) -> Any:
     """The model saved in `folder`; ArtifactError where a file is missing, broken or of another shape."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

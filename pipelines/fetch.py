@@ -76,12 +76,12 @@ def _sha256(path: Path) -> str:
 
 
 def _pip_download(wanted: dict[str, str], folder: Path) -> None:
-    # pip checks the hash before it looks into a file, so the only code it may ever run is the pinned one
-    # (the metadata hook of a source archive).
+    # pip asks a source archive for its metadata, which runs its setup.py; the hash is checked before that. Without
+    # build isolation it does so with our own setuptools, and needs nothing more from the network.
     lines = folder / "requirements.txt"
     lines.write_text("".join(f"{spec} --hash={pin}\n" for spec, pin in wanted.items()), encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(lines)]
-    done = subprocess.run([*command, "-d", str(folder)], stderr=subprocess.PIPE, text=True, errors="replace")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-build-isolation"]
+    done = subprocess.run([*command, "-r", str(lines), "-d", str(folder)], stderr=subprocess.PIPE, text=True, errors="replace")
     lines.unlink()
     if done.returncode:
         raise UserError(_reason(done.stderr, wanted))

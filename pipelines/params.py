@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -129,20 +129,20 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 def _problem(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "(top level)"
-    hint = ""
     if error["type"] == "extra_forbidden":
-        hint = ": unknown key" + _nearest(str(error["loc"][-1]), _fields_at(error["loc"][:-1]))
-        return f"  {place}{hint}"
+        return f"  {place}: unknown key{_nearest(str(error['loc'][-1]), _keys_beside(error['loc'][:-1]))}"
     return f"  {place}: {error['msg']} (given: {str(error['input'])[:80]!r})"
 
 
-def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    models: list[type[Strict]] = [Params, Teacher, TaskParams, BudgetParams, Training, Measurement, Carbon, Range]
-    inner = {"teacher": 1, "tasks": 2, "budget": 3, "training": 4, "measurement": 5, "carbon": 6}
-    if not loc:
-        return list(Params.model_fields)
-    model = models[inner.get(str(loc[0]), 0)] if len(loc) == (2 if loc[0] == "tasks" else 1) else Range
-    return list(model.model_fields)
+def _keys_beside(place: tuple[Any, ...]) -> list[str]:
+    """The keys that the model at `place` knows."""
+    model: Any = Params
+    for part in place:
+        if hasattr(model, "model_fields"):
+            model = model.model_fields[part].annotation
+        else:  # a table such as tasks: {name: TaskParams}
+            model = get_args(model)[-1]
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
 
 
 def _nearest(given: str, names: list[str]) -> str:
@@ -176,12 +176,16 @@ class Paths:
         return Path("runs/cards") / f"{method}.json"
 
     def cell(self, task: str, method: str, seed: int) -> Path:
-        """One compression: artifacts/, footprint.json, history.tsv, student.json, quality.json, predictions.json."""
+        """One compression and its exam: compressed/, quality.json, predictions.json."""
         return Path("runs") / task / method / str(seed)
+
+    def compressed(self, task: str, method: str, seed: int) -> Path:
+        """What compress leaves: artifacts/, student.json, footprint.json, history.tsv."""
+        return self.cell(task, method, seed) / "compressed"
 
     def artifacts(self, task: str, method: str, seed: int) -> Path:
         """One folder a deployment (openautoglm.artifact)."""
-        return self.cell(task, method, seed) / "artifacts"
+        return self.compressed(task, method, seed) / "artifacts"
 
     def checkpoints(self, task: str, method: str, seed: int) -> Path:
         """Unfinished training; removed when the stage is complete. No stage depends on it."""
@@ -189,7 +193,7 @@ class Paths:
 
     def cost(self, task: str, method: str) -> Path:
         """Measured cost of every deployment of a method on a task."""
-        return Path("runs") / task / method / "cost.json"
+        return Path("runs") / task / "costs" / f"{method}.json"
 
     def results(self, profile: str) -> Path:
         """The published records of a profile."""

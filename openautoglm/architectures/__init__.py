@@ -10,8 +10,6 @@ import pkgutil
 from types import ModuleType
 from typing import Any
 
-from torch import nn
-
 KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
@@ -22,6 +20,11 @@ def family(model_type: str) -> ModuleType:
     return importlib.import_module(f"openautoglm.architectures.{model_type}")
 
 
-def build(config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> Any:
     """A model with fresh weights in the shape that `config` (config.json) describes."""
     return family(config.get("model_type", "(missing)")).build(config)
+
+
+def shape(model: Any) -> dict[str, Any]:
+    """The model's shape, for readers: layers, widths, sizes."""
+    return family(model.config.model_type).shape(model)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 @dataclass(frozen=True)
 class Layer:
-    """The six linears of one encoder layer; heads are consecutive blocks of `head_size` rows of query, key and value."""
+    """The six linears of an encoder layer; a head is a block of `head_size` rows of query, key and value."""
 
     query: nn.Linear
     key: nn.Linear
@@ -27,10 +27,12 @@ class Layer:
 
     @property
     def heads(self) -> int:
+        """Attention heads that are left."""
         return self.query.out_features // self.head_size
 
     @property
     def neurons(self) -> int:
+        """FFN neurons that are left."""
         return self.up.out_features
 
 
@@ -47,7 +49,7 @@ class FactorisedEmbedding(nn.Module):
         return self.projection(self.table(input_ids))
 
 
-def build(config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> Any:
     """A BertForSequenceClassification in the shape of `config`, thinner where `slices` and `embedding_rank` say so."""
     model = BertForSequenceClassification(BertConfig.from_dict(dict(config)))
     for layer, kept in zip(layers(model), config.get("slices") or [], strict=False):
@@ -62,7 +64,7 @@ def build(config: dict[str, Any]) -> nn.Module:
     return model
 
 
-def layers(model: nn.Module) -> list[Layer]:
+def layers(model: Any) -> list[Layer]:
     """Handles into every encoder layer of `model`, first to last."""
     return [
         Layer(
@@ -78,17 +80,17 @@ def layers(model: nn.Module) -> list[Layer]:
     ]
 
 
-def record_slices(model: nn.Module) -> None:
+def record_slices(model: Any) -> None:
     """Write the present widths of every layer into the config, so that `build` makes them again."""
     model.config.slices = [{"heads": layer.heads, "neurons": layer.neurons} for layer in layers(model)]
 
 
-def word_embedding(model: nn.Module) -> nn.Module:
+def word_embedding(model: Any) -> Any:
     """The word embedding: nn.Embedding, or FactorisedEmbedding after factorisation."""
     return model.bert.embeddings.word_embeddings
 
 
-def set_word_embedding(model: nn.Module, embedding: nn.Module) -> None:
+def set_word_embedding(model: Any, embedding: nn.Module) -> None:
     """Replace the word embedding, and say its shape in the config."""
     model.bert.embeddings.word_embeddings = embedding
     table = embedding.table if isinstance(embedding, FactorisedEmbedding) else embedding
@@ -96,7 +98,7 @@ def set_word_embedding(model: nn.Module, embedding: nn.Module) -> None:
     model.config.embedding_rank = table.embedding_dim if isinstance(embedding, FactorisedEmbedding) else None
 
 
-def trim_positions(model: nn.Module, length: int) -> None:
+def trim_positions(model: Any, length: int) -> None:
     """Keep the first `length` position embeddings: inputs are cut at that length anyway."""
     embeddings = model.bert.embeddings
     table = embeddings.position_embeddings
@@ -120,7 +122,7 @@ def narrow(linear: nn.Linear, *, rows: Tensor | None = None, columns: Tensor | N
         linear.in_features = len(columns)
 
 
-def shape(model: nn.Module) -> dict[str, Any]:
+def shape(model: Any) -> dict[str, Any]:
     """The model's shape, for readers."""
     config, widths = model.config, layers(model)
     return {

@@ -1,0 +1,94 @@
+"""ALBERT (arXiv 1909.11942): a factorised word embedding, and one layer's weights used at every depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AlbertConfig, AlbertForSequenceClassification
+
+
+def build(config: dict[str, Any]) -> nn.Module:
+    """An AlbertForSequenceClassification with fresh weights in the shape of `config`."""
+    return AlbertForSequenceClassification(AlbertConfig.from_dict(dict(config)))
+
+
+def shaped_like(bert: nn.Module, embedding_size: int) -> nn.Module:
+    """A student with fresh weights, as deep and as wide as `bert`, a BertForSequenceClassification."""
+    teacher = bert.config
+    return build(
+        {
+            "model_type": "albert",
+            "vocab_size": teacher.vocab_size,
+            "embedding_size": embedding_size,
+            "hidden_size": teacher.hidden_size,
+            "num_hidden_layers": teacher.num_hidden_layers,
+            "num_hidden_groups": 1,
+            "inner_group_num": 1,
+            "num_attention_heads": teacher.num_attention_heads,
+            "intermediate_size": teacher.intermediate_size,
+            "hidden_act": teacher.hidden_act,
+            "max_position_embeddings": teacher.max_position_embeddings,
+            "type_vocab_size": teacher.type_vocab_size,
+            "layer_norm_eps": teacher.layer_norm_eps,
+            "pad_token_id": teacher.pad_token_id,
+            "num_labels": teacher.num_labels,
+        }
+    )
+
+
+@torch.no_grad()
+def copy_from(student: nn.Module, bert: nn.Module, layer: int) -> None:
+    """Start the shared layer of `student` from layer `layer` (0 is the first) of `bert`, and the head from its head."""
+    block, source = student.albert.encoder.albert_layer_groups[0].albert_layers[0], bert.bert.encoder.layer[layer]
+    pairs = {
+        block.attention.query: source.attention.self.query,
+        block.attention.key: source.attention.self.key,
+        block.attention.value: source.attention.self.value,
+        block.attention.dense: source.attention.output.dense,
+        block.attention.LayerNorm: source.attention.output.LayerNorm,
+        block.ffn: source.intermediate.dense,
+        block.ffn_output: source.output.dense,
+        block.full_layer_layer_norm: source.output.LayerNorm,
+        student.albert.pooler: bert.bert.pooler.dense,
+        student.classifier: bert.classifier,
+    }
+    for ours, theirs in pairs.items():
+        ours.load_state_dict(theirs.state_dict())
+
+
+@torch.no_grad()
+def factorise_embedding(student: nn.Module, bert: nn.Module, input_ids: Tensor) -> None:
+    """Start the factorised embedding of `student` from that of `bert`.
+
+    Words, positions and token types are turned into the E leading right singular vectors of the word table, which is
+    its best approximation of rank E. A layer norm follows in E dimensions; the projection behind it is the least
+    squares fit to what the embeddings of `bert` give for `input_ids` (B, L), a sample of texts.
+    """
+    ours, theirs = student.albert.embeddings, bert.bert.embeddings
+    words = theirs.word_embeddings.weight
+    _, vectors = torch.linalg.eigh(words.T @ words)  # ascending: the right singular vectors are the last columns
+    basis = vectors[:, -student.config.embedding_size :]  # (hidden, E)
+    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+        getattr(ours, name).weight.copy_(getattr(theirs, name).weight @ basis)
+    inputs, targets = ours.eval()(input_ids).flatten(0, 1), theirs(input_ids).flatten(0, 1)
+    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
+    solution = torch.linalg.lstsq(inputs, targets).solution  # (E + 1, hidden)
+    projection = student.albert.encoder.embedding_hidden_mapping_in
+    projection.weight.copy_(solution[:-1].T)
+    projection.bias.copy_(solution[-1])
+
+
+def shape(model: nn.Module) -> dict[str, Any]:
+    """The model's shape, for readers."""
+    config = model.config
+    return {
+        "layers": config.num_hidden_layers,
+        "shared": True,
+        "hidden_size": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "ffn": config.intermediate_size,
+        "vocabulary": config.vocab_size,
+        "embedding_size": config.embedding_size,
+    }

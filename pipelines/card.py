@@ -1,0 +1,43 @@
+"""Check a method before anything is trained, and say which code and knobs it is. `python -m pipelines.card METHOD`.
+
+The card is a firewall for DVC: it depends on whole folders but is cheap, and it changes only with the sources and
+knobs of its own method, so that editing one method runs only that method's cells again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pipelines import methods, params
+from pipelines.errors import stage
+from pipelines.files import write_json
+from pipelines.params import paths
+
+# What turns every student into artifacts: part of the sources of each method.
+SHARED = ("openautoglm.export", "openautoglm.architectures.bert")
+
+
+def main() -> None:
+    """Write runs/cards/<method>.json."""
+    method = sys.argv[1]
+    settings = params.load()
+    given = params.known(settings.methods, method, "method", "params.yaml")
+    module = methods.load(method)
+    assert module.__doc__
+    write_json(
+        paths.card(method),
+        {
+            "name": method,
+            "caption": module.__doc__.strip().splitlines()[0],
+            "paper": module.PAPER,
+            "kept": module.KEPT,
+            "left_out": module.LEFT_OUT,
+            "deployments": settings.deployments_of(method),
+            "knobs": methods.bind(method, module.compress, given or {}),
+            "sources_sha256": methods.sources_sha256([module.__name__, *SHARED]),
+        },
+    )
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,52 @@
+"""Let a method compress the teacher, and deploy what it returns. `python -m pipelines.compress METHOD TASK SEED`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from pipelines import methods, params, training
+from pipelines.errors import UserError, stage
+from pipelines.files import read_json, write_json
+from pipelines.params import paths
+
+
+def main() -> None:
+    """Write runs/<task>/<method>/<seed>/compressed/{artifacts/, student.json, footprint.json, history.tsv}."""
+    method, task_name, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    settings, card = params.load(), read_json(paths.card(method))
+
+    from openautoglm import architectures
+    from openautoglm.distillation.fit import TrainingError, device
+    from openautoglm.export import export
+    from openautoglm.student import Student, Teacher, load_teacher
+    from openautoglm.task import Budget
+    from pipelines.data import load_task
+
+    task, loaded = load_task(task_name), load_teacher(paths.finetuned(task_name, seed) / "model")
+    teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
+    allowed = training.steps(settings.budget.epochs, len(task.train), settings.budget.batch_size)
+    budget = Budget(allowed, settings.budget.batch_size)
+    module = methods.load(method)
+    try:
+        with training.run(task_name, method, seed) as run:
+            student = module.compress(teacher, task, budget, **card["knobs"])
+    except TrainingError as error:
+        raise UserError(f"{method} on {task_name}: {error}") from None
+    if not isinstance(student, Student):
+        raise UserError(f"{method}: compress returned {type(student).__name__}; it returns an openautoglm Student.")
+
+    def fill(aside: Path) -> None:
+        for deployment in card["deployments"]:
+            export(student, deployment, aside / "artifacts" / deployment, task)
+        about = {"budget_steps": allowed, "shape": architectures.shape(student.model), "report": student.report}
+        write_json(aside / "student.json", about)
+        run.write(aside)
+
+    training.write_folder(paths.compressed(task_name, method, seed), fill)
+    shutil.rmtree(paths.checkpoints(task_name, method, seed), ignore_errors=True)
+
+
+if __name__ == "__main__":
+    stage(main)

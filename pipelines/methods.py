@@ -1,0 +1,101 @@
+"""A method's module, its contract, and the source files that it really imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.params import known
+
+CONTRACT = ("teacher", "task", "budget")
+TEXTS = ("PAPER", "KEPT", "LEFT_OUT")
+FOLDERS = ("baselines", "submissions", "openautoglm", "leaderboard")
+
+
+def module_name(method: str) -> str:
+    """baselines.<method> or submissions.<method>.method; UserError where neither file exists."""
+    if Path("baselines", f"{method}.py").is_file():
+        return f"baselines.{method}"
+    if Path("submissions", method, "method.py").is_file():
+        return f"submissions.{method}.method"
+    raise UserError(
+        f"Method {method!r} of params.yaml has no file: write baselines/{method}.py or submissions/{method}/method.py "
+        "(copy baselines/teacher.py), or remove it from params.yaml."
+    )
+
+
+def load(method: str) -> ModuleType:
+    """The method's module, its contract checked; UserError lists every breach."""
+    module = importlib.import_module(module_name(method))
+    breaches = [f"it has no {name} (a string)" for name in TEXTS if not isinstance(getattr(module, name, None), str)]
+    if not (module.__doc__ or "").strip():
+        breaches.append("it has no docstring: its first line is the caption on the board")
+    compress = getattr(module, "compress", None)
+    if not callable(compress):
+        breaches.append("it has no function compress(teacher, task, budget, *, ...)")
+    else:
+        parameters = inspect.signature(compress).parameters.values()
+        given = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        if given != CONTRACT:
+            breaches.append(f"compress takes {given}; it takes {CONTRACT}, and knobs by keyword only")
+    if breaches:
+        raise UserError(f"{module.__file__} breaks the contract of a method: " + "; ".join(breaches) + ".")
+    return module
+
+
+def bind(method: str, compress: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Every knob with its value: the default, or the one of params.yaml; UserError for one that does not exist."""
+    parameters = inspect.signature(compress).parameters.values()
+    knobs = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for name, value in given.items():
+        known(knobs, name, "knob", f"methods.{method}")
+        default = knobs[name]
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise UserError(f"methods.{method}.{name} is {value!r}; it takes a number, such as {default!r}.")
+    return knobs | given
+
+
+def sources_sha256(roots: Iterable[str]) -> str:
+    """One hash of the files of our own that `roots` import, directly or through others, by their text."""
+    digest = hashlib.sha256()
+    for path in sorted(_closure(roots)):
+        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _closure(roots: Iterable[str]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = list(roots)
+    while waiting:
+        path = _file(waiting.pop())
+        if path and path not in found:
+            found.add(path)
+            waiting += _imports(path)
+    return found
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of ours; None for others and for names inside a module."""
+    base = Path(*module.split("."))
+    if base.parts[0] not in FOLDERS:
+        return None
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _imports(path: Path) -> list[str]:
+    """Module names that a file imports anywhere in it, late imports too."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names

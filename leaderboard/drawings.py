@@ -1,0 +1,165 @@
+"""Geometry of the smaller pictures: learning curves, a student's shape beside the teacher's, carbon against use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leaderboard.figures import Axis, log_span, span
+from leaderboard.schema import HistoryPoint, Record, TaskCard
+
+
+@dataclass(frozen=True)
+class Line:
+    """A polyline with its name at the end."""
+
+    name: str
+    points: list[tuple[float, float]]
+    key: str = ""
+    label_y: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines on axes."""
+
+    title: str
+    x: Axis
+    y: Axis
+    x_title: str
+    y_title: str
+    lines: list[Line]
+
+
+def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
+    """Learning curves of a method, a line a task (first seed): `field` is "dev_score" or "loss"."""
+    data = {task: _curve(record.runs[0].history, field) for task, record in records.items() if record.runs}
+    data = {task: points for task, points in data.items() if len(points) > 1}
+    if not data:
+        return None
+    every = [point for points in data.values() for point in points]
+    x = Axis(0, max(step for step, _ in every), 44, 350)
+    y = Axis(*span([value for _, value in every]), 190, 16)
+    lines = [Line(task, [(x.at(step), y.at(value)) for step, value in points]) for task, points in data.items()]
+    return Lines(title, x, y, "optimiser steps", "", _spread(lines))
+
+
+def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, float]]:
+    """(step, value) points; where a stage counts its steps anew, they go on from the last."""
+    points, offset, last = [], 0, 0
+    for point in history:
+        if point.step < last:
+            offset += last
+        last = point.step
+        value = getattr(point, field)
+        if value is not None:
+            points.append((float(offset + last), float(value)))
+    return points
+
+
+def _spread(lines: list[Line], apart: float = 13.0) -> list[Line]:
+    """Move the names at the lines' ends so that none covers another."""
+    placed, last = [], -1e9
+    for line in sorted(lines, key=lambda line: line.points[-1][1]):
+        last = max(line.points[-1][1] + 4, last + apart)
+        placed.append(Line(line.name, line.points, line.key, round(last, 1)))
+    return placed
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Grams of CO2e against the number of inferences; the script moves the lines when another grid is chosen."""
+
+    picture: Lines
+    decade: float  # height of a factor of ten on the paper
+    grid_g_per_kwh: float
+
+
+def totals(rows: Sequence[tuple[str, str, float, float]], g_per_kwh: float) -> Totals | None:
+    """(id, name, kWh of making, kWh an inference) -> lines from a thousand to a thousand million inferences."""
+    if not rows:
+        return None
+    counts = np.logspace(3, 9, 49)
+    grams = {name: g_per_kwh * (making + counts * use) for _, name, making, use in rows}
+    x = Axis(1e3, 1e9, 56, 560, log=True)
+    y = Axis(*log_span(np.concatenate(list(grams.values()))), 320, 16, log=True)
+    lines = [
+        Line(name, [(x.at(n), y.at(g)) for n, g in zip(counts, grams[name], strict=True)], key)
+        for key, name, _, _ in rows
+    ]
+    decade = abs(y.stop - y.start) / np.log10(y.high / y.low)
+    picture = Lines("Total carbon: making and using", x, y, "inferences", "g CO₂e", _spread(lines))
+    return Totals(picture, round(float(decade), 2), g_per_kwh)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Widths on paper of one layer's parts, of the student and of the teacher it is drawn over."""
+
+    attention: float
+    neurons: float
+    attention_full: float
+    neurons_full: float
+    label: str
+
+
+def layers(student: dict[str, Any], teacher: dict[str, Any], width: float = 240.0) -> list[Layer]:
+    """The student's layers drawn over the teacher's; [] where a shape does not say heads and ffn a layer."""
+    mine, full = _widths(student), _widths(teacher)
+    if not mine or not full:
+        return []
+    most = [max(layer[part] for layer in mine + full) or 1 for part in (0, 1)]  # heads, neurons
+
+    def scaled(widths: list[tuple[float, float]], i: int, part: int) -> float:
+        return round(width * widths[i][part] / most[part], 1) if i < len(widths) else 0.0
+
+    drawn = []
+    for i in range(max(len(mine), len(full))):
+        label = f"{mine[i][0]:g} heads, {mine[i][1]:g} neurons" if i < len(mine) else "no such layer"
+        bars = [scaled(widths, i, part) for widths in (mine, full) for part in (0, 1)]
+        drawn.append(Layer(*bars, label))
+    return drawn
+
+
+def _widths(shape: dict[str, Any]) -> list[tuple[float, float]]:
+    """(heads, neurons) a layer."""
+    count = shape.get("layers")
+    if not isinstance(count, int) or not 0 < count <= 100:
+        return []
+    columns = []
+    for key in ("heads", "ffn"):
+        value = shape.get(key)
+        column = value if isinstance(value, list) else [value] * count
+        if len(column) != count or not all(isinstance(v, (int, float)) and v >= 0 for v in column):
+            return []
+        columns.append(column)
+    return list(zip(*columns, strict=True))
+
+
+def confusion(predictions: Sequence[float], card: TaskCard) -> list[list[int]]:
+    """counts[true][predicted]."""
+    k = len(card.labels)
+    true, said = np.asarray(card.exam_labels, dtype=int), np.asarray(predictions, dtype=int)
+    inside = (said >= 0) & (said < k)
+    counts = np.bincount(true[inside] * k + said[inside], minlength=k * k).reshape(k, k)
+    return counts.tolist()
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Predicted against true value, as places on a square of 200."""
+
+    dots: list[tuple[int, int]]
+    low: float
+    high: float
+
+
+def cloud(predictions: Sequence[float], card: TaskCard) -> Cloud:
+    """The scatter of a regression; equal places are drawn once."""
+    low, high = span([*card.exam_labels])
+    at = Axis(low, high, 0, 200)
+    dots = {(round(at.at(y)), round(200 - at.at(p))) for p, y in zip(predictions, card.exam_labels, strict=True)}
+    return Cloud(sorted(dots), low, high)

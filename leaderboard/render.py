@@ -1,0 +1,86 @@
+"""Draws the board: records in, a folder of static pages out. The same records give the same bytes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from leaderboard import downloads, store, table, views
+from leaderboard.columns import number
+from leaderboard.store import Board, BoardError, Grid
+
+__all__ = ["BoardError", "Grid", "build"]
+
+HERE = Path(__file__).parent
+PAGES = {
+    "index": views.index,
+    "carbon": views.carbon_page,
+    "claims": views.claims_page,
+    "measurement": views.measurement,
+}
+
+
+def build(results: Path, grid: Grid, site: Path, *, profile: str | None = None) -> Path:
+    """Draw the site of one profile's records into `site`, built aside and renamed; returns its index.html.
+
+    profile None: the fullest that is complete for the teacher and a method more. Missing cells are shown as missing.
+    BoardError, with one message, where there is nothing to draw or a file is broken.
+    """
+    board = store.load(results, grid, profile)
+    if not board.records:
+        raise BoardError(f"{results}: no usable record of profile {board.profile}. Make them first: make repro.")
+    site, aside = Path(site), Path(site).with_name(Path(site).name + ".writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    write(board, aside)
+    shutil.rmtree(site, ignore_errors=True)
+    aside.rename(site)
+    return site / "index.html"
+
+
+def write(board: Board, folder: Path) -> None:
+    """Every file of the site into an empty folder."""
+    rows = table.build(board)
+    shared = views.shared(board, rows)
+    for page, view in PAGES.items():
+        _page(folder / f"{page}.html", page, shared | view(board, rows))
+    for method in board.grid.methods:
+        _page(folder / "methods" / f"{method}.html", "method", shared | views.method(board, rows, method), root="../")
+    for card in views.cards(board):
+        _page(folder / "tasks" / f"{card.name}.html", "task", shared | views.task(board, rows, card), root="../")
+    shutil.copytree(HERE / "static", folder / "static")
+    (folder / "board.csv").write_text(downloads.as_csv(rows), encoding="utf-8")
+    (folder / "board.json").write_text(downloads.as_json(board, rows), encoding="utf-8")
+    (folder / "cite.bib").write_text(downloads.as_bibtex(board), encoding="utf-8")
+
+
+def _page(path: Path, template: str, context: dict[str, Any], *, root: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = _environment().get_template(f"{template}.html").render(context, root=root, page=path.name)
+    path.write_text(re.sub(r"\n\s*\n+", "\n", text) + "\n", encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"link": _link, "number": number, "plain": lambda value: f"{value:g}"}
+    return environment
+
+
+def _link(text: str) -> str:
+    """The first web address or arXiv number in a text as an address; "" where there is none. Nothing else is linked."""
+    if address := re.search(r"https?://[^\s<>\"')\],;]+", text):
+        return address.group()
+    number = re.search(r"arXiv[:\s]*(\d{4}\.\d{4,5})", text, re.IGNORECASE)
+    return f"https://arxiv.org/abs/{number.group(1)}" if number else ""

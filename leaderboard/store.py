@@ -1,0 +1,120 @@
+"""The board's input: the records and task cards of one profile, for a grid that the caller names."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from leaderboard.schema import PROFILES, Record, Strict, TaskCard
+
+Model = TypeVar("Model", bound=Strict)
+
+
+class BoardError(ValueError):
+    """The board cannot be drawn; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the board shows: every method on every task in its deployments ("all" holds those of every method)."""
+
+    methods: list[str]
+    tasks: list[str]
+    deployments: dict[str, list[str]]
+
+    def deployments_of(self, method: str) -> list[str]:
+        """Those of all, then the method's own."""
+        return [*self.deployments.get("all", []), *self.deployments.get(method, [])]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The cells of the grid that there are. A cell made on another version of the exam is refused, with the reason."""
+
+    profile: str
+    grid: Grid
+    cards: dict[str, TaskCard]
+    records: dict[tuple[str, str], Record]  # (method, task)
+    hashes: dict[tuple[str, str], str]  # sha256 of each record's file
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, method: str) -> dict[str, Record]:
+        """task -> record, in the grid's order."""
+        return {task: self.records[method, task] for task in self.grid.tasks if (method, task) in self.records}
+
+
+def load(results: Path, grid: Grid, profile: str | None = None) -> Board:
+    """Read one profile's records; None: the fullest that is complete for the teacher and one method more.
+
+    Where none is complete, the fullest that holds anything; BoardError where nothing is there or a file is broken.
+    """
+    folder = Path(results)
+    if profile is not None:
+        return _load(folder, grid, profile)
+    there = [p for p in reversed(PROFILES) if any((folder / p / m / f"{t}.json").is_file() for m, t in _cells(grid))]
+    if not there:
+        raise BoardError(f"{folder}: no results of {', '.join(grid.methods)} yet. Make them first: make repro.")
+    boards = [_load(folder, grid, p) for p in there]
+    return next((board for board in boards if _complete(board)), boards[0])
+
+
+def _cells(grid: Grid) -> list[tuple[str, str]]:
+    return [(method, task) for method in grid.methods for task in grid.tasks]
+
+
+def _complete(board: Board) -> bool:
+    def whole(method: str) -> bool:
+        forms = set(board.grid.deployments_of(method))
+        records = board.of(method)
+        return len(records) == len(board.grid.tasks) and all(forms <= set(r.deployments) for r in records.values())
+
+    return whole("teacher") and any(whole(method) for method in board.grid.methods if method != "teacher")
+
+
+def _load(results: Path, grid: Grid, profile: str) -> Board:
+    if profile not in PROFILES:
+        raise BoardError(f"Profile {profile!r} is unknown: give one of {', '.join(PROFILES)}.")
+    folder = results / profile
+    cards = {t: _read(folder / "tasks" / f"{t}.json", TaskCard) for t in grid.tasks}
+    board = Board(profile, grid, {t: card for t, card in cards.items() if card}, {}, {})
+    for method, task in _cells(grid):
+        path = folder / method / f"{task}.json"
+        record = _read(path, Record)
+        if record is None:
+            continue
+        refusal = _refusal(record, method, task, board.cards.get(task))
+        if refusal:
+            board.refused[method, task] = refusal
+        else:
+            board.records[method, task] = record
+            board.hashes[method, task] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return board
+
+
+def _refusal(record: Record, method: str, task: str, card: TaskCard | None) -> str:
+    """Why a record cannot stand beside the others; "" where it can."""
+    if (record.method.name, record.task) != (method, task):
+        return f"its file belongs to {method} on {task}, but it says {record.method.name} on {record.task}"
+    if card is None:
+        return "the task's card is missing, so its score cannot be derived"
+    if record.exam_sha256 != card.sha256.get("exam"):
+        return "made on another version of the exam"
+    lengths = {len(q.predictions) for form in record.deployments.values() for q in form.quality}
+    if lengths - {len(card.exam_labels)}:
+        return f"{sorted(lengths)} predictions for {len(card.exam_labels)} exam labels"
+    return ""
+
+
+def _read(path: Path, model: type[Model]) -> Model | None:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise BoardError(f"{path} is not a valid {model.__name__} ({reason}). Make it again or remove it.") from None

@@ -1,0 +1,203 @@
+"""Latency of candidates against a reference, in one worker process: alternating blocks, guarded, in pairs.
+
+A pair is one block of the reference and one of a candidate over the same texts, in the order R C C R, so that a drift
+of the machine cancels. Candidates take turns, and so does a second copy of the reference (the A/A control), which shows
+what differs when nothing does. Every call goes from text to label, batch 1, at the text's real length.
+
+A pair is dropped whole, and repeated, when the host stole time or another process held the core during it: never by
+its value. Waiting for a core, whatever the cause (neighbours, context switches), shows as wall above CPU time.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openautoglm.runtime import Predictor
+
+STEAL = 0.02  # a pair is dropped above this share of stolen time,
+WAIT = 1.1  # or above this ratio of wall to CPU time
+STEADY = 0.02  # warm: two windows' medians differ by less than this
+WINDOW_CALLS = 10
+CONTROL = "control"
+
+
+@dataclass
+class Timed:
+    """One loaded artifact and what is known of its speed, in milliseconds."""
+
+    predictor: Predictor
+    load_ms: float
+    first_call_ms: float
+
+    def call(self, text: str) -> float:
+        """Milliseconds from text to label."""
+        start = time.perf_counter_ns()
+        self.predictor.logits([text])[0].argmax()
+        return (time.perf_counter_ns() - start) / 1e6
+
+
+@dataclass
+class Pairs:
+    """What was sampled of one candidate so far."""
+
+    reference_ms: list[float] = field(default_factory=list)
+    candidate_ms: list[float] = field(default_factory=list)
+    calls: dict[str, float] = field(default_factory=dict)  # text -> milliseconds, the first time it was met
+    dropped: int = 0
+
+
+def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Time every candidate of a request; name -> the fields of a leaderboard.schema.Launch.
+
+    request: reference (a folder), candidates (name -> folder), texts, threads, pairs, block_s, warmup_s, and
+    own_texts: how many texts, from the first, this launch samples single calls of (each launch has its own).
+    """
+    texts: list[str] = request["texts"]
+    reference = load(request["reference"], request["threads"], texts[0])
+    candidates = {CONTROL: load(request["reference"], request["threads"], texts[0])}
+    candidates |= {name: load(path, request["threads"], texts[0]) for name, path in request["candidates"].items()}
+    gc.freeze()
+    for timed in (*candidates.values(), reference):
+        typical_ms = warm_up(timed.call, texts, request["warmup_s"])
+    block = min(len(texts), max(1, round(1000 * request["block_s"] / typical_ms)))
+    found = sample(reference, candidates, texts, block, request["pairs"])
+    control = found.pop(CONTROL)
+    return {
+        name: {
+            "threads": request["threads"],
+            "first_call_ms": round(candidates[name].first_call_ms, 3),
+            "load_ms": round(candidates[name].load_ms, 3),
+            "reference_block_ms": pairs.reference_ms,
+            "candidate_block_ms": pairs.candidate_ms,
+            "control_block_ms": control.candidate_ms,
+            "control_reference_ms": control.reference_ms,
+            "call_ms": [round(pairs.calls[t], 3) for t in texts[: request["own_texts"]] if t in pairs.calls],
+            "tokenize_ms": round(tokenize_ms(candidates[name].predictor, texts), 4),
+            "dropped_pairs": pairs.dropped,
+        }
+        for name, pairs in found.items()
+    }
+
+
+def load(folder: str | Path, threads: int, text: str) -> Timed:
+    """Load an artifact, its runtime being imported already, and make its first call."""
+    from openautoglm.runtime import Predictor
+
+    import_runtime(folder)
+    start = time.perf_counter()
+    timed = Timed(Predictor(folder, threads=threads), (time.perf_counter() - start) * 1000, 0.0)
+    timed.first_call_ms = timed.call(text)
+    return timed
+
+
+def import_runtime(folder: str | Path) -> None:
+    """Import all that loading the artifact will need, so that neither time nor memory of the model holds it."""
+    from openautoglm import artifact
+
+    if artifact.read(Path(folder)).runtime == "torch":
+        import torch  # noqa: F401
+
+        import openautoglm.student  # noqa: F401
+    else:
+        import onnxruntime  # noqa: F401
+
+
+def warm_up(call: Callable[[str], float], texts: Sequence[str], at_least_s: float) -> float:
+    """Call until two windows' medians agree to 2 %, so long at least and five times that at most; median ms."""
+    window = list(islice(cycle(texts), WINDOW_CALLS))
+    start, before = time.perf_counter(), float("inf")
+    while True:
+        median = statistics.median(map(call, window))
+        elapsed = time.perf_counter() - start
+        if elapsed > at_least_s and (abs(median / before - 1) < STEADY or elapsed > 5 * at_least_s):
+            return median
+        before = median
+
+
+def sample(
+    reference: Timed, candidates: dict[str, Timed], texts: Sequence[str], block: int, pairs: int
+) -> dict[str, Pairs]:
+    """So many undisturbed pairs of each candidate. Once as many were dropped as are wanted, the rest is kept as it is:
+    a machine that is never quiet ends too, and its drop rate says so.
+    """
+    found = {name: Pairs() for name in candidates}
+    turns = {name: _blocks(texts, block) for name in candidates}
+    while unfinished := [name for name, got in found.items() if len(got.candidate_ms) < pairs]:
+        for name in unfinished:
+            for reference_first in (True, False):
+                _pair(reference, candidates[name], next(turns[name]), reference_first, found[name], pairs)
+    for got in found.values():
+        del got.reference_ms[pairs:], got.candidate_ms[pairs:]
+    return found
+
+
+def _pair(a: Timed, b: Timed, texts: list[str], a_first: bool, got: Pairs, wanted: int) -> None:
+    guard = Guard()
+    gc.disable()
+    first = [(a if a_first else b).call(text) for text in texts]
+    second = [(b if a_first else a).call(text) for text in texts]
+    gc.enable()
+    if guard.disturbed() and got.dropped < wanted:
+        got.dropped += 1
+        return
+    reference, candidate = (first, second) if a_first else (second, first)
+    got.reference_ms.append(round(statistics.fmean(reference), 4))
+    got.candidate_ms.append(round(statistics.fmean(candidate), 4))
+    for text, ms in zip(texts, candidate, strict=True):
+        got.calls.setdefault(text, ms)
+
+
+def _blocks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
+    endless = cycle(texts)
+    while True:
+        yield list(islice(endless, size))
+
+
+def tokenize_ms(predictor: Predictor, texts: Sequence[str]) -> float:
+    """Mean milliseconds of tokenisation a text."""
+    start = time.perf_counter()
+    for text in texts:
+        predictor.tokenize([text])
+    return (time.perf_counter() - start) * 1000 / len(texts)
+
+
+class Guard:
+    """Was this process disturbed since the guard was made?"""
+
+    def __init__(self) -> None:
+        self._steal, self._total = stolen_ticks()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def disturbed(self) -> bool:
+        """True where the host stole more than 2 %, or where this process waited above a tenth of its CPU time."""
+        waited = time.perf_counter() - self._wall > WAIT * (time.process_time() - self._cpu)
+        steal, total = stolen_ticks()
+        return waited or steal - self._steal > STEAL * (total - self._total)
+
+
+def stolen_ticks() -> tuple[int, int]:
+    """Ticks that the host gave to others and all ticks, on the cores this process may use; zeros where unknown."""
+    steal = total = 0
+    for ticks in core_ticks().values():
+        steal, total = steal + ticks[7], total + sum(ticks[:8])
+    return steal, total
+
+
+def core_ticks() -> dict[int, list[int]]:
+    """/proc/stat: core -> user, nice, system, idle, iowait, irq, softirq, steal, ... of the cores we may use."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return {}
+    mine = os.sched_getaffinity(0)
+    rows = (line[3:].split() for line in lines if line.startswith("cpu") and line[3].isdigit())
+    return {int(core): list(map(int, ticks)) for core, *ticks in rows if int(core) in mine}

@@ -1,0 +1,149 @@
+"""A fresh process that measures: a JSON request on standard input, a JSON answer on standard output.
+
+The parent is light and sleeps on the pipe while the worker computes. Threads are fixed by the environment before any
+runtime is imported; a runtime is imported only where an artifact needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Two copies of one model differ by up to 7 % in speed for as long as they live, by the luck of where their 4 kB pages lie;
+# with huge pages by less than 1 %. Not where memory is read: it would be rounded up.
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+TIMEOUT_S = 1800
+LOOK_S = 0.1  # how long the cores are watched to find the idle ones
+BATCH = 32
+
+
+class WorkerError(RuntimeError):
+    """The worker ended without an answer; the message holds its last words."""
+
+
+def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Run one task ("launch" or "solo") in a fresh worker on the idlest cores and wait for its answer."""
+    environment = os.environ | dict.fromkeys(THREADS, str(request["threads"]))
+    environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0"}
+    if task == "launch":
+        environment["GLIBC_TUNABLES"] = HUGE_PAGES
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.instruments.worker", task],
+            input=json.dumps(request | {"cores": idlest_cores(request["threads"])}),
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise WorkerError(f"Measuring ({task}) took over {TIMEOUT_S} s and was stopped.") from None
+    try:
+        return json.loads(done.stdout)
+    except json.JSONDecodeError:
+        last = "; ".join(done.stderr.strip().splitlines()[-1:]) or "it said nothing"
+        raise WorkerError(f"Measuring ({task}) ended with exit code {done.returncode}: {last}") from None
+
+
+def idlest_cores(count: int) -> list[int]:
+    """As many cores as asked for, those that did least just now; empty where the system does not tell."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    from pipelines.instruments.latency import core_ticks
+
+    before = core_ticks()
+    time.sleep(LOOK_S)
+    busy = {core: sum(t[:3]) - sum(before[core][:3]) + t[7] - before[core][7] for core, t in core_ticks().items()}
+    return sorted(sorted(busy), key=lambda core: busy[core])[:count]
+
+
+def solo(request: dict[str, Any]) -> dict[str, Any]:
+    """One artifact alone; the fields of a leaderboard.schema.Solo.
+
+    request: artifact (a folder), texts, threads, window_s, carbon (the fields of params.Carbon).
+    """
+    from openautoglm.runtime import Predictor
+    from pipelines.instruments import memory
+    from pipelines.instruments.latency import import_runtime
+
+    import_runtime(request["artifact"])
+    import_mb = memory.resident_mb()
+    predictor, texts = Predictor(request["artifact"], threads=request["threads"]), request["texts"]
+    load_mb = memory.resident_mb()
+    with memory.Peak() as peak:
+        for text in texts:
+            predictor.logits([text])
+    anonymous_mb = memory.anonymous_mb()
+    done, certificate = _energy_window(predictor, texts, request, peak.mb)
+    rounded = {"import_mb": import_mb, "load_mb": load_mb, "peak_mb": peak.mb, "anonymous_mb": anonymous_mb}
+    return {
+        **{name: None if mb is None else round(mb, 2) for name, mb in rounded.items()},
+        "texts": done,
+        "cpu_s": certificate["cpu_s"],
+        "wall_s": certificate["window_s"],
+        "throughput_texts_per_s": round(_throughput(request, texts), 3),
+        "certificate": certificate,
+    }
+
+
+def _energy_window(predictor: Any, texts: list[str], request: dict, peak_mb: float) -> tuple[int, dict[str, Any]]:
+    """Whole passes over the texts, batch 1, for at least window_s under the tracker: inferences, certificate.
+
+    CodeCarbon is imported here, after the memory was read: it brings pandas.
+    """
+    from pipelines.instruments.energy import tracked
+    from pipelines.params import Carbon
+
+    with tracked(Carbon.model_validate(request["carbon"])) as meter:
+        done, end = 0, time.perf_counter() + request["window_s"]
+        while not done or time.perf_counter() < end:
+            for text in texts:
+                predictor.logits([text])
+            done += len(texts)
+    return done, meter.certificate(round(peak_mb / 1000, 5)).model_dump()
+
+
+def _throughput(request: dict[str, Any], texts: list[str]) -> float:
+    """Texts per second, offline: length-sorted batches on all cores; the better of two passes or more."""
+    from openautoglm.runtime import Predictor
+    from pipelines.instruments.machine import cores
+
+    _pin(request["all_cores"])
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    predictor = Predictor(request["artifact"], threads=cores())
+    predictor.logits(texts[:BATCH], batch_size=BATCH)
+    best_s, end = float("inf"), time.perf_counter() + request["window_s"] / 4
+    while best_s == float("inf") or time.perf_counter() < end:
+        start = time.perf_counter()
+        predictor.logits(texts, batch_size=BATCH)
+        best_s = min(best_s, time.perf_counter() - start)
+    return len(texts) / best_s
+
+
+def _pin(cores: list[int]) -> None:
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def main() -> None:
+    """Answer one request. Standard output is kept for the answer: what libraries print goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    request["all_cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    _pin(request["cores"])
+    if sys.argv[1] == "launch":
+        from pipelines.instruments.latency import launch as task
+    else:
+        task = solo
+    json.dump(task(request), answer)
+    answer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Measure what using a method's artifacts costs, against the teacher. `python -m pipelines.measure METHOD TASK`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leaderboard import derive
+from leaderboard.schema import Cost, Launch, Solo
+from openautoglm import artifact
+from pipelines import params
+from pipelines.errors import UserError, stage
+from pipelines.files import write_json
+from pipelines.instruments import worker
+from pipelines.params import Carbon, Measurement, paths
+
+REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
+
+
+def main() -> None:
+    """Write runs/<task>/<method>/cost.json: deployment -> Cost."""
+    from pipelines.data import load_exam
+
+    method, task = sys.argv[1], sys.argv[2]
+    settings, seed = params.load(), params.load().seeds[0]
+    folders = {name: paths.artifacts(task, method, seed) / name for name in settings.deployments_of(method)}
+    reference = paths.artifacts(task, "teacher", seed) / REFERENCE
+    texts = load_exam(task).texts
+    costs = measure(folders, reference, texts, settings.measurement, settings.carbon, title=f"{method} on {task}")
+    write_json(paths.cost(task, method), {name: cost.model_dump() for name, cost in costs.items()})
+
+
+def measure(
+    folders: dict[str, Path],
+    reference: Path,
+    texts: Sequence[str],
+    settings: Measurement,
+    carbon: Carbon,
+    *,
+    title: str = "measure",
+) -> dict[str, Cost]:
+    """name -> Cost of each artifact folder. A launch times them all against the reference; memory and energy are each
+    one's own process. Texts are spread over those given, at most `max_texts`.
+    """
+    from tqdm import tqdm
+
+    for folder in (reference, *folders.values()):
+        artifact.read(folder)
+    spread = _spread(texts, settings.max_texts)
+    common: dict[str, Any] = {**settings.model_dump(), "texts": spread, "carbon": carbon.model_dump()}
+    candidates = {name: str(folder) for name, folder in folders.items()}
+    launches: dict[str, list[Launch]] = {name: [] for name in folders}
+    costs = {}
+    with tqdm(total=settings.launches + len(folders), desc=title, unit="process", disable=None) as bar:
+        for i in range(settings.launches):
+            request = common | {"reference": str(reference), "candidates": candidates} | _own_texts(spread, i, settings)
+            for name, samples in _ask("launch", request).items():
+                launches[name].append(Launch.model_validate(samples))
+            bar.update()
+        for name, path in candidates.items():
+            solo = Solo.model_validate(_ask("solo", common | {"artifact": path}))
+            costs[name] = derive.summarise(launches[name], solo)
+            bar.update()
+    return costs
+
+
+def _spread(texts: Sequence[str], most: int) -> list[str]:
+    """At most `most` different texts, evenly spaced."""
+    different = list(dict.fromkeys(texts))
+    if not different:
+        raise UserError("No texts to measure with: give at least one.")
+    count = min(most, len(different))
+    return [different[i * len(different) // count] for i in range(count)]
+
+
+def _own_texts(texts: list[str], launch: int, settings: Measurement) -> dict[str, Any]:
+    """The launch's order of the texts: its own part first, whose single calls it samples: no text counts twice."""
+    start, end = (len(texts) * i // settings.launches for i in (launch, launch + 1))
+    return {"texts": texts[start:] + texts[:start], "own_texts": end - start}
+
+
+def _ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return worker.ask(task, request)
+    except worker.WorkerError as error:
+        raise UserError(str(error)) from None
+
+
+def table(folder: Path, reference: Path, texts: Path) -> None:
+    """Measure any artifact with the texts of a file (one a line) under params.yaml's settings, and print its cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    try:
+        lines = [line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{texts}: not a readable text file ({error}): give one text a line, in UTF-8.") from None
+    settings = params.load()
+    cost = measure({"artifact": folder}, reference, lines, settings.measurement, settings.carbon)["artifact"]
+    shown = Table("figure", "value", title=f"{folder} against {reference}")
+    for name, value in _rows(cost, artifact.size(folder)):
+        shown.add_row(name, value)
+    Console().print(shown)
+
+
+def _rows(cost: Cost, size: int) -> list[tuple[str, str]]:
+    def ms(interval: Any) -> str:
+        return f"{interval.value:.2f} ms ({interval.low:.2f} to {interval.high:.2f})" if interval else "n too small"
+
+    certificate, energy, speedup = cost.solo.certificate, cost.energy_kwh_per_1000, cost.speedup
+    valid = "" if certificate.energy_valid else ", NOT VALID: CodeCarbon and the formula disagree"
+    return [
+        ("times faster", f"{speedup.value:.3f} ({speedup.low:.3f} to {speedup.high:.3f})"),
+        ("noise floor", f"{cost.noise_floor:.1%}{' (noisy: many pairs were repeated)' if cost.noisy else ''}"),
+        ("latency, median", ms(cost.latency_p50_ms)),
+        ("latency, 90th percentile", ms(cost.latency_p90_ms)),
+        ("first call", f"{cost.first_call_ms:.1f} ms"),
+        ("tokenisation", f"{cost.tokenize_share:.1%} of the latency"),
+        ("throughput", f"{cost.throughput_texts_per_s:.1f} texts/s"),
+        ("CPU time per 1,000 texts", f"{cost.cpu_s_per_1000:.2f} s"),
+        (
+            "peak memory",
+            f"{cost.peak_memory_mb:.0f} MB above libraries, {cost.peak_memory_absolute_mb:.0f} MB in all",
+        ),
+        ("on disk", f"{size / 1e6:.2f} MB"),
+        (
+            f"energy per 1,000 texts ({certificate.method}{valid})",
+            f"{1000 * energy.likely:.4f} Wh ({1000 * energy.low:.4f} to {1000 * energy.high:.4f})",
+        ),
+        (f"CO2e per 1,000 texts ({certificate.grid} {certificate.grid_year})", f"{cost.emissions_g_per_1000:.4f} g"),
+    ]
+
+
+if __name__ == "__main__":
+    stage(main)

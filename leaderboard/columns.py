@@ -49,6 +49,7 @@ def number(value: float, digits: int = -3, *, signed: bool = False) -> str:
     else:
         magnitude = floor(log10(abs(value))) if value else 0
         decimals = max(0, -digits - 1 - magnitude)
+        value = round(value, -digits - 1 - magnitude)
     text = f"{abs(value):,.{decimals}f}"
     zero = not text.strip("0.,")
     return ("" if zero else "−" if value < 0 else "+" if signed else "") + text
@@ -103,7 +104,7 @@ def _speed() -> list[Column]:
         Column(
             "p90",
             group,
-            "90th perc.",
+            "90th centile",
             "ms",
             _says(Cost, "latency_p90_ms") + "; mean over the tasks",
             "low",

@@ -99,11 +99,11 @@ def totals(rows: Sequence[tuple[str, str, float, float]], g_per_kwh: float) -> T
 class Layer:
     """Widths on paper of one layer's parts, of the student and of the teacher it is drawn over."""
 
+    label: str
     attention: float
     neurons: float
     attention_full: float
     neurons_full: float
-    label: str
 
 
 def layers(student: dict[str, Any], teacher: dict[str, Any], width: float = 240.0) -> list[Layer]:
@@ -120,7 +120,7 @@ def layers(student: dict[str, Any], teacher: dict[str, Any], width: float = 240.
     for i in range(max(len(mine), len(full))):
         label = f"{mine[i][0]:g} heads, {mine[i][1]:g} neurons" if i < len(mine) else "no such layer"
         bars = [scaled(widths, i, part) for widths in (mine, full) for part in (0, 1)]
-        drawn.append(Layer(*bars, label))
+        drawn.append(Layer(label, *bars))
     return drawn
 
 

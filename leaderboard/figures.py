@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from leaderboard import pareto
-from leaderboard.columns import Column, number
+from leaderboard.columns import Column, Figure, number
 from leaderboard.table import Row, Table
 
 PLACES = (  # of a name beside its point: right, left, above, below, then the corners
@@ -44,7 +44,12 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """(place, text) of four to eight round values."""
         values = _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high)
-        return [(self.at(v), number(v, -1 if self.log else 0 if self.high - self.low > 4 else 1)) for v in values]
+        return [(self.at(v), self._written(v)) for v in values]
+
+    def _written(self, value: float) -> str:
+        if self.log:
+            return f"{number(value / 1e6, -1)} M" if value >= 1e6 else number(value, -1)
+        return number(value, 0 if self.high - self.low > 4 else 1 if self.high - self.low > 0.4 else 2)
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,12 @@ def _room(point: Point, taken: list[Box], x: Axis, y: Axis) -> tuple[Box, tuple[
         if inside and not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
             return box, (round(point.x + dx, 1), round(point.y + dy, 1), anchor)
     return None
+
+
+def strip(figures: Sequence[Figure]) -> Axis:
+    """The shared scale of a table's intervals, on 300 units of paper."""
+    bounds = [v for f in figures for v in (f.value, f.low, f.high) if v is not None]
+    return Axis(*span(bounds or [0.0, 1.0]), 0, 300)
 
 
 def span(values: Sequence[float]) -> tuple[float, float]:

@@ -98,9 +98,10 @@ def _sentence(board: Board, rows: Table) -> str:
     teacher = rows.reference.figures.get("parameters") if rows.reference else None
     size = f"a {number(teacher.value)} million parameter teacher" if teacher else "one teacher"
     tasks = len(board.cards)
+    place = " on one machine" if len({record.machine.id for record in board.records.values()}) == 1 else ""
     return (
         f"{len(methods)} way{'s' if len(methods) != 1 else ''} of compressing {size}, trained and examined on "
-        f"{tasks} task{'s' if tasks != 1 else ''}, and measured in the same forms, side by side on one machine."
+        f"{tasks} task{'s' if tasks != 1 else ''}, and measured in the same forms{place}."
     )
 
 
@@ -229,12 +230,12 @@ CURVES = (("loss", "Loss while training"), ("dev_score", "Score on dev while tra
 
 def _commands(board: Board, name: str, records: dict[str, Record]) -> list[str]:
     """What a reader types in a clone of the project to make the method's records again."""
-    commits = sorted({record.code.commit for record in records.values() if record.code.commit})
-    cells = " ".join(f"measure@{name}-{task}" for task in records)
-    return [
-        *(f"git checkout {commit}" for commit in commits[-1:]),
-        f".venv/bin/dvc repro --force --single-item {cells}",
-    ]
+    newest = max(records.values(), key=lambda record: record.created, default=None)
+    checkout = [f"git checkout {newest.code.commit}"] if newest and newest.code.commit else []
+    if board.profile != "default":
+        return [*checkout, f"make {board.profile}"]
+    cells = " ".join(f"record@{name}-{task}" for task in records)
+    return [*checkout, "make setup && . .venv/bin/activate", f"dvc repro {cells}"]
 
 
 def task(board: Board, rows: Table, card: TaskCard) -> dict[str, Any]:
@@ -250,6 +251,7 @@ def task(board: Board, rows: Table, card: TaskCard) -> dict[str, Any]:
     return {
         "card": card,
         "column": next(column for column in rows.columns if column.key == key),
+        "strip": figures.strip([r.figures[key] for r in rows.rows if key in r.figures]),
         "own": sorted((r for r in rows.rows if key in r.figures), key=lambda r: -r.figures[key].value),
         "answers": {method: (form, draw(predictions, card)) for method, (form, predictions) in drawn.items()},
         "left_out": len(answers) - len(drawn),

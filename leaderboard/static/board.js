@@ -179,12 +179,18 @@
     const id = event.target.closest("tr").dataset.row, before = state.compare.split(",").filter(Boolean);
     set({ compare: (event.target.checked ? [...before, id].slice(-4) : before.filter((one) => one !== id)).join(",") });
   });
-  const around = (event, on) => { // the rows that a row is not told apart from
-    const row = byId.get(event.target.closest("tr")?.dataset.row);
-    for (const other of data.verdicts && row ? rows : []) other.tr.classList.toggle("tied", on && other !== row && "=?".includes(sign(row, other)));
+  let pointed = null; // the row under the pointer: its points light up, and the rows it is not told apart from are marked
+  const around = (tr) => {
+    if (tr === pointed) return;
+    for (const lit of document.querySelectorAll(".point.lit, tr.tied")) lit.classList.remove("lit", "tied");
+    pointed = tr;
+    const row = tr && byId.get(tr.dataset.row);
+    if (!row) return;
+    for (const point of document.querySelectorAll(`.point[data-row="${CSS.escape(row.id)}"]`)) point.classList.add("lit");
+    for (const other of data.verdicts ? rows : []) if (other !== row && "=?".includes(sign(row, other))) other.tr.classList.add("tied");
   };
-  body.addEventListener("pointerover", (event) => around(event, true));
-  body.addEventListener("pointerleave", () => { for (const row of rows) row.tr.classList.remove("tied"); });
+  body.addEventListener("pointerover", (event) => around(event.target.closest("tr")));
+  body.addEventListener("pointerleave", () => around(null));
   addEventListener("hashchange", () => { read(); draw(); });
 
   $("mb").readOnly = $("ms").readOnly = false;

@@ -3,7 +3,7 @@
   "use strict";
   const $ = (id) => document.getElementById(id);
   const { lines } = JSON.parse($("data").textContent);
-  const write = (value) => value.toLocaleString("en", value >= 1000 ? { maximumFractionDigits: 0 } : { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
+  const write = (value) => value.toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
   const picture = $("totals");
   const options = [...$("country").options];
 

@@ -98,6 +98,15 @@ TASKS = {
         ["pearson", "spearman"],
     ),
 }
+KNOBS: dict[str, dict[str, Any]] = {
+    "teacher": {},
+    "open_autoglm": {
+        "pruning_ratio": 0.3,
+        "quantize_layers": ["ffn"],
+        "distill_loss_weight": 0.7,
+        "calibration_steps": 512,
+    },
+}
 DEPLOYMENTS = {"all": ["onnx-fp32", "onnx-int8"], "teacher": ["torch-fp32"], "open_autoglm": ["onnx-plan"]}
 MACHINE = schema.Machine(
     id="0123456789ab",
@@ -233,7 +242,7 @@ def _method(name: str, traits: Traits) -> schema.Method:
         paper=traits.paper,
         kept="" if teacher else "The student's shape, its initialisation and its losses.",
         left_out="" if teacher else "General distillation on Wikipedia: no such corpus is used.",
-        knobs={} if teacher else {"temperature": 2.0, "learning_rate": 5e-5},
+        knobs=KNOBS.get(name, {"temperature": 2.0, "learning_rate": 5e-5}),
         sources_sha256=_sha(name),
         shape=shape,  # type: ignore[arg-type]
         report=report,

@@ -33,7 +33,7 @@ def main() -> None:
             "kept": module.KEPT,
             "left_out": module.LEFT_OUT,
             "deployments": settings.deployments_of(method),
-            "knobs": methods.bind(method, module.compress, given or {}),
+            "knobs": methods.bind(module, given),
             "sources_sha256": methods.sources_sha256([module.__name__, *SHARED]),
         },
     )

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,7 +42,7 @@ def load(method: str) -> ModuleType:
         breaches.append("it has no function compress(teacher, task, budget, *, ...)")
     else:
         parameters = inspect.signature(compress).parameters.values()
-        given = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        given = tuple(p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD))
         if given != CONTRACT:
             breaches.append(f"compress takes {given}; it takes {CONTRACT}, and knobs by keyword only")
     if breaches:
@@ -50,16 +50,19 @@ def load(method: str) -> ModuleType:
     return module
 
 
-def bind(method: str, compress: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Every knob with its value: the default, or the one of params.yaml; UserError for one that does not exist."""
-    parameters = inspect.signature(compress).parameters.values()
-    knobs = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+def bind(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
+    """Every knob with its value: the default, or the one of params.yaml; UserError for one that does not exist.
+
+    The knobs are compress's keyword-only arguments, or the dict KNOBS of a module whose compress takes **config.
+    """
+    parameters = inspect.signature(module.compress).parameters.values()
+    knobs = getattr(module, "KNOBS", None) or {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    place = f"methods.{module.__name__.removeprefix('baselines.')}"
     for name, value in given.items():
-        known(knobs, name, "knob", f"methods.{method}")
-        default = knobs[name]
+        default = known(knobs, name, "knob", place)
         number = isinstance(default, (int, float)) and not isinstance(default, bool)
         if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise UserError(f"methods.{method}.{name} is {value!r}; it takes a number, such as {default!r}.")
+            raise UserError(f"{place}.{name} is {value!r}; it takes a number, such as {default!r}.")
     return knobs | given
 
 

@@ -53,6 +53,7 @@ def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
     from pipelines.instruments import energy
 
     settings = params.load()
+    _keep_freed_memory()
     torch.set_num_threads(settings.training.threads or os.cpu_count() or 1)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -67,6 +68,23 @@ def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
     with energy.tracked(settings.carbon) as meter, open_session(session):
         yield result
     result.steps, result.footprint = session.steps, meter.footprint()
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory: gradients of tens of megabytes come and go each step, and page faults cost much.
+
+    Elsewhere (musl, macOS) there is no mallopt, and nothing happens.
+    """
+    import ctypes
+
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter in (trim_threshold, mmap_threshold):
+        mallopt(parameter, 1 << 30)
+    mallopt(top_pad, 256 << 20)
 
 
 def steps(epochs: float, examples: int, batch_size: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -50,7 +49,7 @@ def encode(tokenizer: Tokenizer, split: Split, max_length: int) -> Encoded:
     """Tokenise a split, cut at `max_length` word pieces (the special ones included)."""
     tokenizer = limited(tokenizer, max_length)
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(split.texts))]
-    return Encoded(ids, torch.from_numpy(np.ascontiguousarray(split.labels)))
+    return Encoded(ids, torch.tensor(split.labels))
 
 
 def limited(tokenizer: Tokenizer, max_length: int) -> Tokenizer:

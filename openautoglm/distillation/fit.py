@@ -104,7 +104,7 @@ class _Fit:
         self.recipe, self.stage, self.score = recipe, stage, score
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            _decayed(self.trained, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps
+            _decayed(self.trained, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
         )
         self.per_epoch = math.ceil(len(examples) / recipe.batch_size)
         self.step, self.losses, self.counted = 0, 0.0, 0

@@ -1,0 +1,68 @@
+"""CompressionConfig: every knob of Open-AutoGLM with its default. An unknown key is refused with the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Group = Literal["embedding", "attention", "ffn", "head"]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used: what was given, what is allowed."""
+
+
+class CompressionConfig(BaseModel):
+    """What to do to a model. The article's four keys (`pruning_ratio`, `quantize_layers`, `distill_loss_weight`,
+    `calibration_steps`) work as it writes them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    pruning_ratio: float = Field(0.3, ge=0, lt=1, description="share of the encoder's weights to remove; 0: none")
+    pruning_rounds: int = Field(2, ge=1, le=8, description="remove in so many rounds, with recovery in between")
+    calibration_steps: int = Field(512, ge=1, description="train texts that importance and refitting look at")
+    vocabulary_size: int | None = Field(
+        None, ge=200, description="keep the most frequent word pieces of train (and every character); null: all"
+    )
+    embedding_rank: int | None = Field(None, ge=1, description="rank of the word embedding; null: full")
+    distill_loss_weight: float = Field(
+        0.7, ge=0, le=1, description="weight of the soft labels; the rest is the task's loss"
+    )
+    distill_temperature: float = Field(3.0, gt=0, description="temperature of the soft labels")
+    hidden_loss_weight: float = Field(1.0, ge=0, description="weight of the layers' [CLS] states in the first stage")
+    hidden_share: float = Field(0.4, ge=0, le=1, description="share of the steps that aligns hidden states too")
+    learning_rate: float = Field(2e-4, gt=0)
+    quantize_layers: list[Group] = Field(
+        default=["embedding", "attention", "ffn", "head"],
+        description="groups in INT8; the others are stored in 16 bits",
+    )
+
+
+def read_config(given: dict[str, Any] | str | Path | CompressionConfig | None) -> CompressionConfig:
+    """A config from a dict, a JSON file, a config or nothing; ConfigError lists every problem."""
+    if given is None or isinstance(given, CompressionConfig):
+        return given or CompressionConfig()
+    if isinstance(given, (str, Path)):
+        try:
+            given = json.loads(Path(given).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{given}: no JSON config ({error}).") from None
+    try:
+        return CompressionConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError("The config has problems: " + "; ".join(map(_problem, error.errors())) + ".") from None
+
+
+def _problem(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(place, CompressionConfig.model_fields, n=1)
+        return f"{place}: unknown; " + (
+            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CompressionConfig.model_fields)}"
+        )
+    return f"{place}: {error['msg']}, given {str(error['input'])[:60]!r}"

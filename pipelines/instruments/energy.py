@@ -146,6 +146,13 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def gpu_meter() -> bool:
+    """Is there an NVIDIA GPU whose energy NVML can read?"""
+    from codecarbon.core.gpu import is_nvidia_system
+
+    return bool(is_nvidia_system())
+
+
 Method = Literal["rapl", "nvml", "rapl+nvml", "modelled"]
 
 
@@ -157,7 +164,6 @@ def _tracker(carbon: Carbon, gpus: bool) -> tuple[Method, Any, Any]:
     """
     import codecarbon
     from codecarbon.core.cpu import is_rapl_available
-    from codecarbon.core.gpu import is_nvidia_system
     from codecarbon.output_methods.base_output import BaseOutput
 
     class Last(BaseOutput):
@@ -168,7 +174,7 @@ def _tracker(carbon: Carbon, gpus: bool) -> tuple[Method, Any, Any]:
 
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # its constructor speaks before it reads log_level
     report = Last()
-    rapl, nvml = is_rapl_available(), gpus and is_nvidia_system()
+    rapl, nvml = is_rapl_available(), gpus and gpu_meter()
     method: Method = "rapl+nvml" if rapl and nvml else "rapl" if rapl else "nvml" if nvml else "modelled"
     tracker = codecarbon.OfflineEmissionsTracker(
         tracking_mode="process",

@@ -14,8 +14,8 @@ import time
 from typing import Any
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# Two copies of one model differ by up to 7 % in speed for as long as they live, by the luck of where their 4 kB pages lie;
-# with huge pages by less than 1 %. Not where memory is read: it would be rounded up.
+# Two copies of one model differ by up to 7 % in speed for as long as they live, by the luck of where their 4 kB pages
+# lie; with huge pages by less than 1 %. Not where memory is read: it would be rounded up.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 TIMEOUT_S = 1800
 LOOK_S = 0.1  # how long the cores are watched to find the idle ones

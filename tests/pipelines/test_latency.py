@@ -1,0 +1,233 @@
+"""The order of blocks, the guard, warm-up, and real launches of tiny artifacts in worker processes."""
+
+import json
+import subprocess
+import sys
+from itertools import chain, count, repeat
+
+import numpy as np
+import pytest
+
+from pipelines.instruments import latency, worker
+from tests.pipelines.tiny_artifacts import TEXTS, write
+
+REFERENCE, CANDIDATE = repeat(10.0), repeat(5.0)
+QUICK = {"threads": 1, "pairs": 6, "block_s": 0.004, "warmup_s": 0.02}
+
+
+class Scripted:
+    """Stands for a loaded artifact: each call takes a scripted time and is written down."""
+
+    def __init__(self, name, log, times):
+        self.name, self.log, self.times = name, log, iter(times)
+
+    def call(self, text):
+        self.log.append((self.name, text))
+        return next(self.times)
+
+
+class Calm:
+    """A guard that saw nothing."""
+
+    def disturbed(self):
+        return False
+
+
+def disturbed_at(*pairs):
+    """A guard class that says "disturbed" for these pairs, counted from 0 over all candidates."""
+    count = iter(range(10**6))
+
+    class Guard:
+        def disturbed(self):
+            return next(count) in pairs
+
+    return Guard
+
+
+def sampled(monkeypatch, guard, *, pairs=4, block=2, reference=REFERENCE, candidate=CANDIDATE):
+    log = []
+    monkeypatch.setattr(latency, "Guard", guard)
+    timed = Scripted("R", log, reference), {"c": Scripted("C", log, candidate)}
+    return latency.sample(*timed, TEXTS[:5], block, pairs)["c"], log
+
+
+def test_blocks_alternate_r_c_c_r_over_the_same_texts(monkeypatch):
+    got, log = sampled(monkeypatch, Calm)
+    blocks = ["".join(name for name, _ in log[i : i + 2]) for i in range(0, len(log), 2)]
+    assert blocks == ["RR", "CC", "CC", "RR"] * 2
+    for i in range(0, len(log), 4):
+        assert [text for _, text in log[i : i + 2]] == [text for _, text in log[i + 2 : i + 4]]
+    texts = [text for name, text in log if name == "R"]
+    assert texts == (TEXTS[:5] * 2)[: len(texts)]
+    assert got.reference_ms == [10.0] * 4
+    assert got.candidate_ms == [5.0] * 4
+
+
+def test_candidates_take_turns(monkeypatch):
+    log = []
+    monkeypatch.setattr(latency, "Guard", Calm)
+    candidates = {name: Scripted(name, log, repeat(1.0)) for name in ("A", "B")}
+    latency.sample(Scripted("R", log, repeat(1.0)), candidates, TEXTS[:3], 1, 4)
+    assert "".join(name for name, _ in log) == "RAAR" + "RBBR" + "RAAR" + "RBBR"
+
+
+def test_a_disturbed_pair_is_dropped_whole_and_repeated(monkeypatch):
+    reference = chain([10, 10], [99, 99], repeat(10.0))
+    got, log = sampled(monkeypatch, disturbed_at(1), candidate=repeat(5.0), reference=reference)
+    assert got.dropped == 1
+    assert got.reference_ms == [10.0] * 4  # the second pair's 99 is gone
+    assert len(got.candidate_ms) == 4
+    assert len(log) == 4 * (4 + 2)  # the fourth pair came with a fifth, its other half
+
+
+def test_a_slow_pair_is_kept_where_nothing_disturbed_it(monkeypatch):
+    got, _ = sampled(monkeypatch, Calm, candidate=chain([500.0, 500.0], repeat(5.0)))
+    assert got.dropped == 0
+    assert max(got.candidate_ms) == 500.0
+
+
+def test_a_machine_that_is_never_quiet_ends_too_and_says_so(monkeypatch):
+    got, _ = sampled(monkeypatch, disturbed_at(*range(1000)))
+    assert len(got.candidate_ms) == 4
+    assert got.dropped == 4
+
+
+def test_a_single_call_counts_the_first_time_its_text_is_met(monkeypatch):
+    got, _ = sampled(monkeypatch, Calm, candidate=chain(range(1, 6), repeat(100.0)))
+    assert got.calls == dict(zip(TEXTS[:5], range(1, 6), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ticks", "clock", "disturbed"),
+    [
+        ((0, 100), (1.0, 1.0), False),
+        ((2, 100), (1.0, 1.0), False),
+        ((3, 100), (1.0, 1.0), True),  # 3 % stolen
+        ((0, 100), (1.05, 1.0), False),
+        ((0, 100), (1.2, 1.0), True),  # a fifth of the time without the core
+        ((0, 0), (1.0, 1.0), False),  # a system that does not tell
+    ],
+)
+def test_guard(monkeypatch, ticks, clock, disturbed):
+    readings, walls, cpus = iter([(0, 0), ticks]), iter([0.0, clock[0]]), iter([0.0, clock[1]])
+    monkeypatch.setattr(latency, "stolen_ticks", lambda: next(readings))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(walls))
+    monkeypatch.setattr(latency.time, "process_time", lambda: next(cpus))
+    assert latency.Guard().disturbed() is disturbed
+
+
+def test_stolen_ticks_are_those_of_the_cores_we_may_use(monkeypatch, tmp_path):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  9 9 9 9 9 9 9 99 0 0\ncpu0 1 1 1 1 1 1 1 7 0 0\ncpu1 1 1 1 1 1 1 1 50 0 0\nintr 5\n")
+    monkeypatch.setattr(latency, "Path", lambda _: stat)
+    monkeypatch.setattr(latency.os, "sched_getaffinity", lambda _: {0})
+    assert latency.stolen_ticks() == (7, 14)
+
+
+def test_warm_up_goes_on_until_two_windows_agree(monkeypatch):
+    seconds = count()
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
+    times = chain([9.0] * 10, [5.0] * 10, [4.0] * 10, repeat(3.99))
+    calls = []
+
+    def call(text):
+        calls.append(text)
+        return next(times)
+
+    assert latency.warm_up(call, TEXTS, 1.5) == 3.99
+    assert len(calls) == 40
+
+
+def test_warm_up_ends_on_a_machine_that_never_settles(monkeypatch):
+    seconds, doubling = count(), count()
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
+    latency.warm_up(lambda _: 2.0 ** next(doubling), TEXTS, 4)
+    assert next(doubling) == 10 * (5 * 4 + 1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("artifacts")
+    return {"small": write(root / "small", layers=2), "large": write(root / "large", layers=120, width=96)}
+
+
+def request(folders, **changes):
+    return (
+        QUICK
+        | {
+            "reference": str(folders["large"]),
+            "candidates": {"small": str(folders["small"]), "same": str(folders["large"])},
+            "texts": TEXTS,
+            "own_texts": len(TEXTS),
+        }
+        | changes
+    )
+
+
+def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders):
+    found = worker.ask("launch", request(folders))
+    assert set(found) == {"small", "same"}
+    for launch in found.values():
+        assert len(launch["reference_block_ms"]) == len(launch["candidate_block_ms"]) == QUICK["pairs"]
+        assert launch["control_block_ms"] == found["small"]["control_block_ms"]
+        assert launch["first_call_ms"] > 0
+        assert 0 < launch["tokenize_ms"] < launch["candidate_block_ms"][0]
+    ratios = {name: np.divide(x["reference_block_ms"], x["candidate_block_ms"]) for name, x in found.items()}
+    assert np.median(ratios["small"]) > 3
+    assert 0.5 < np.median(ratios["same"]) < 2
+
+
+def test_each_launch_samples_single_calls_of_its_own_texts_only(folders):
+    found = worker.ask("launch", request(folders, own_texts=7))
+    assert len(found["small"]["call_ms"]) == 7
+
+
+def test_the_worker_is_light_and_its_threads_are_fixed(folders):
+    code = (
+        "import sys, os, json\n"
+        "from pipelines.instruments import worker\n"
+        "before = sys.stdin\n"
+        "sys.argv = ['worker', 'launch']\n"
+        "worker.main()\n"
+        "assert not {'torch', 'transformers', 'codecarbon', 'pydantic', 'pandas'} & set(sys.modules), 'too heavy'\n"
+    )
+    asked = request(folders) | {"cores": []}
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(asked), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"small", "same"}
+
+
+def test_the_workers_environment(monkeypatch):
+    seen = {}
+
+    def run(command, **arguments):
+        seen.update(arguments["env"], command=command)
+        return subprocess.CompletedProcess(command, 0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(worker.subprocess, "run", run)
+    worker.ask("launch", {"threads": 1})
+    assert {seen[name] for name in worker.THREADS} == {"1"}
+    assert seen["CUDA_VISIBLE_DEVICES"] == ""
+    assert "hugetlb" in seen["GLIBC_TUNABLES"]
+    seen.clear()
+    worker.ask("solo", {"threads": 1})
+    assert "hugetlb" not in seen.get("GLIBC_TUNABLES", "")
+
+
+def test_a_worker_that_fails_says_why_in_one_line(folders, tmp_path):
+    with pytest.raises(worker.WorkerError, match="no manifest"):
+        worker.ask("launch", request(folders, reference=str(tmp_path)))
+
+
+def test_a_worker_that_dies_is_reported(monkeypatch):
+    monkeypatch.setattr(worker.sys, "executable", "/bin/false")
+    with pytest.raises(worker.WorkerError, match="exit code 1"):
+        worker.ask("solo", {"threads": 1})
+
+
+def test_the_idlest_core_is_taken(monkeypatch):
+    before = {0: [0] * 8, 1: [0] * 8}
+    after = {0: [9, 0, 0, 1, 0, 0, 0, 0], 1: [1, 0, 0, 9, 0, 0, 0, 0]}
+    readings = iter([before, after])
+    monkeypatch.setattr(latency, "core_ticks", lambda: next(readings))
+    assert worker.idlest_cores(1) == [1]

@@ -1,0 +1,119 @@
+"""The stage: from artifacts to Cost, by real workers on tiny artifacts, and its messages."""
+
+import pytest
+
+from leaderboard import derive
+from leaderboard.schema import Cost
+from openautoglm.artifact import ArtifactError
+from pipelines import measure
+from pipelines.errors import UserError
+from pipelines.params import Carbon, Measurement
+from tests.pipelines.tiny_artifacts import TEXTS, carbon, write
+
+SETTINGS = Measurement(threads=1, launches=2, pairs=4, block_s=0.004, warmup_s=0.02, window_s=1.0, max_texts=30)
+DECLARED = Carbon.model_validate(carbon())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("artifacts")
+    return {"small": write(root / "small", layers=2), "large": write(root / "large", layers=200, width=128)}
+
+
+@pytest.fixture(scope="module")
+def costs(folders):
+    return measure.measure(folders, folders["large"], TEXTS, SETTINGS, DECLARED)
+
+
+def test_every_artifact_gets_a_cost_that_survives_json(costs, folders):
+    assert set(costs) == set(folders)
+    for cost in costs.values():
+        assert Cost.model_validate_json(cost.model_dump_json()) == cost
+        assert len(cost.launches) == SETTINGS.launches
+
+
+def test_deriving_again_gives_the_same_bytes(costs):
+    for cost in costs.values():
+        read = Cost.model_validate_json(cost.model_dump_json())
+        again = derive.summarise(read.launches, read.solo)
+        assert again.model_dump_json() == cost.model_dump_json()
+
+
+def test_the_smaller_model_is_cheaper_in_every_way(costs):
+    small, large = costs["small"], costs["large"]
+    assert small.speedup.low > 1.5
+    assert large.speedup.low < 1.5
+    assert small.cpu_s_per_1000 < large.cpu_s_per_1000
+    assert small.energy_kwh_per_1000.likely < large.energy_kwh_per_1000.likely
+    assert small.solo.load_mb < large.solo.load_mb
+    assert small.latency_p50_ms.value < large.latency_p50_ms.value
+
+
+def test_single_calls_are_one_a_text_over_all_launches(costs):
+    calls = [len(launch.call_ms) for launch in costs["small"].launches]
+    assert sum(calls) <= SETTINGS.max_texts
+    assert all(count <= SETTINGS.max_texts / SETTINGS.launches for count in calls)
+    assert costs["small"].latency_p90_ms is None  # 30 texts are too few for it
+
+
+def test_solo_marks_are_in_order_and_the_energy_is_certified(costs):
+    for cost in costs.values():
+        solo = cost.solo
+        assert solo.import_mb <= solo.load_mb <= solo.peak_mb + 1
+        assert solo.texts % SETTINGS.max_texts == 0  # whole passes: no text weighs more than another
+        assert solo.wall_s >= SETTINGS.window_s
+        assert solo.throughput_texts_per_s > 0
+        assert solo.certificate.codecarbon_kwh > 0
+        assert solo.certificate.memory_gb == pytest.approx(solo.peak_mb / 1000, abs=1e-4)
+        assert solo.certificate.energy_valid
+
+
+def test_texts_are_spread_and_different():
+    assert measure._spread(["a", "b", "a", "c", "d"], 2) == ["a", "c"]
+    assert measure._spread(["a"], 5) == ["a"]
+    with pytest.raises(UserError, match="No texts"):
+        measure._spread([], 3)
+
+
+def test_launches_share_the_texts_out():
+    own = [measure._own_texts(TEXTS, i, SETTINGS.model_copy(update={"launches": 3})) for i in range(3)]
+    taken = [text for part in own for text in part["texts"][: part["own_texts"]]]
+    assert taken == TEXTS
+    assert all(sorted(part["texts"]) == sorted(TEXTS) for part in own)
+
+
+def test_a_missing_artifact_is_named_before_anything_runs(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure.worker, "ask", lambda *_: pytest.fail("a worker was started"))
+    with pytest.raises(ArtifactError, match="nowhere"):
+        measure.measure({"x": tmp_path / "nowhere"}, folders["large"], TEXTS, SETTINGS, DECLARED)
+
+
+def test_a_failed_worker_is_a_users_message(folders, monkeypatch):
+    def fail(*_):
+        raise measure.worker.WorkerError("Measuring (launch) ended with exit code -9: killed")
+
+    monkeypatch.setattr(measure.worker, "ask", fail)
+    with pytest.raises(UserError, match="killed"):
+        measure.measure(folders, folders["large"], TEXTS, SETTINGS, DECLARED)
+
+
+def test_the_table_prints_every_figure(costs, folders, tmp_path, monkeypatch, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("good film\n\nbad story\n")
+    seen = {}
+
+    def fake(folders, reference, lines, *_):
+        seen["lines"] = list(lines)
+        return {"artifact": costs["small"]}
+
+    monkeypatch.setattr(measure, "measure", fake)
+    measure.table(folders["small"], folders["large"], texts)
+    out = capsys.readouterr().out
+    assert seen["lines"] == ["good film", "bad story"]
+    for word in ("times faster", "noise floor", "n too small", "peak memory", "energy", "CO2e", "throughput"):
+        assert word in out
+
+
+def test_an_unreadable_text_file_is_one_message(folders, tmp_path):
+    with pytest.raises(UserError, match="one text a line"):
+        measure.table(folders["small"], folders["large"], tmp_path / "none.txt")

@@ -49,15 +49,16 @@ def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
     import torch
 
     from openautoglm.distillation.session import Point, Session, open_session
-    from pipelines import tracking
     from pipelines.instruments import energy
+    from pipelines.live import live
 
     settings = params.load()
     _keep_freed_memory()
     torch.set_num_threads(settings.training.threads or os.cpu_count() or 1)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    result, tell = TrainingRun(), tracking.live(method, task, seed)
+    # fine-tuning is what the teacher's record tells of
+    result, tell = TrainingRun(), live("teacher" if method == "finetune" else method, task, seed)
 
     def on_point(point: Point) -> None:
         shown = HistoryPoint(stage=point.stage, step=point.step, loss=point.loss, dev_score=point.dev_score)

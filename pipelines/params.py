@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from leaderboard.schema import DeploymentName, Name, Range, Strict
 from pipelines.errors import UserError
+
+# checked, for pip reads them: nothing that looks like an option may pass
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$")]
+Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Teacher(Strict):
@@ -83,7 +87,7 @@ class Params(Strict):
     suite_version: int
     profile: Literal["smoke", "default", "full"]
     teacher: Teacher
-    packages: dict[str, str]
+    packages: dict[Requirement, Pin]
     tasks: dict[Name, TaskParams] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=50)
     methods: dict[Name, dict[str, Any]] = Field(min_length=1)
@@ -97,6 +101,9 @@ class Params(Strict):
     @model_validator(mode="after")
     def _names_are_known(self) -> Params:
         unknown = set(self.deployments) - {"all", *self.methods}
+        used = [self.teacher.package, *(task.source.get("package") for task in self.tasks.values())]
+        if missing := [package for package in used if package and package not in self.packages]:
+            raise ValueError(f"{missing} are not pinned under packages; pinned: {sorted(self.packages)}")
         if "teacher" not in self.methods:
             raise ValueError("methods must hold 'teacher': it is the 100 % row")
         if unknown:
@@ -138,10 +145,8 @@ def _keys_beside(place: tuple[Any, ...]) -> list[str]:
     """The keys that the model at `place` knows."""
     model: Any = Params
     for part in place:
-        if hasattr(model, "model_fields"):
-            model = model.model_fields[part].annotation
-        else:  # a table such as tasks: {name: TaskParams}
-            model = get_args(model)[-1]
+        # the field's own model, or that of a table such as tasks: {name: TaskParams}
+        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[-1]
     return list(model.model_fields) if hasattr(model, "model_fields") else []
 
 

@@ -1,0 +1,112 @@
+"""params.yaml: what it may say, and what a user hears who says something else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import params
+from pipelines.errors import UserError
+from pipelines.files import read_json, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Change the real params.yaml and load the result."""
+
+    def load(change=lambda raw: None) -> params.Params:
+        raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        change(raw)
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.yaml"
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return params.load(path)
+
+    return load
+
+
+def test_the_real_one_is_valid_and_frozen(given):
+    settings = given()
+    assert {"movie", "bbc", "tweets"} <= set(settings.tasks)
+    assert settings.deployments_of("teacher")[:2] == ["onnx-fp32", "onnx-int8"]
+    with pytest.raises(ValueError, match="frozen"):
+        settings.limit = 50
+
+
+def put(*path_and_value):
+    *path, last, value = path_and_value
+
+    def change(raw):
+        for key in path:
+            raw = raw[key]
+        raw[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("budgett", {}), r"budgett: unknown key; did you mean 'budget'\?"),
+        (put("budget", "epoch", 2), r"budget.epoch: unknown key; did you mean 'epochs'\?"),
+        (put("tasks", "movie", "max_lenght", 8), r"tasks.movie.max_lenght: unknown key; did you mean 'max_length'\?"),
+        (put("budget", "epochs", 0), r"budget.epochs: .*greater than 0 \(given: '0'\)"),
+        (put("limit", 10), r"limit: .*greater than or equal to 50"),
+        (put("carbon", "grid", "Germany"), r"carbon.grid: .*pattern"),
+        (put("tasks", "movie", "labels", ["one"]), "at least two labels"),
+        (put("tasks", "tweets", "labels", ["a", "b"]), "a regression task none"),
+        (put("methods", {"albert": {}}), "methods must hold 'teacher'"),
+        (put("deployments", "nobody", ["onnx-fp32"]), r"deployments names \['nobody'\]"),
+        (put("packages", {}), r"are not pinned under packages"),
+        (put("packages", "--index-url=http://evil==1", "sha256:" + "0" * 64), "packages.*pattern"),
+        (put("packages", "vaderSentiment==3.3.2", "md5:0"), "packages.*pattern"),
+        (put("tasks", "Movie Reviews", {}), "tasks.Movie Reviews.*pattern"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(given, change, message):
+    with pytest.raises(UserError, match=message):
+        given(change)
+
+
+def test_all_mistakes_are_told_at_once(given):
+    def change(raw):
+        put("budget", "epochs", -1)(raw)
+        put("seeds", [])(raw)
+
+    with pytest.raises(UserError) as error:
+        given(change)
+    assert "budget.epochs" in str(error.value)
+    assert "seeds" in str(error.value)
+
+
+def test_unknown_task_names_the_nearest(given):
+    with pytest.raises(UserError, match=r"No task 'movies' in params.yaml; did you mean 'movie'\?"):
+        given().task("movies")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "run from the project's root"), (b"a: [", "not readable YAML"), (b"\xff\xfe\x00", "not readable YAML")],
+)
+def test_a_missing_or_broken_file_is_one_message(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        params.load(path)
+
+
+def test_json_is_stable_compact_and_never_half_written(tmp_path):
+    value = {"b": [1.5, -2, 3e-7], "a": {"text": "line\n[\n1, 2\n]", "rows": [[1, 2], [3, 4]], "none": []}}
+    path = tmp_path / "deep/er/x.json"
+    write_json(path, value)
+    assert read_json(path) == value
+    assert "[ 1.5, -2, 3e-07 ]" in path.read_text()
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(path, {"x": float("nan")})
+    assert read_json(path) == value
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+    path.write_text("{")
+    with pytest.raises(UserError, match="broken"):
+        read_json(path)

@@ -44,12 +44,10 @@ class Column:
 
 def number(value: float, digits: int = -3, *, signed: bool = False) -> str:
     """A figure as the page writes it: `digits` decimals, or as many significant digits where it is negative."""
-    if digits >= 0:
-        decimals = digits
-    else:
-        magnitude = floor(log10(abs(value))) if value else 0
-        decimals = max(0, -digits - 1 - magnitude)
-        value = round(value, -digits - 1 - magnitude)
+    decimals = digits
+    if digits < 0:
+        value = float(f"{value:.{-digits - 1}e}")
+        decimals = max(0, -digits - 1 - (floor(log10(abs(value))) if value else 0))
     text = f"{abs(value):,.{decimals}f}"
     zero = not text.strip("0.,")
     return ("" if zero else "−" if value < 0 else "+" if signed else "") + text

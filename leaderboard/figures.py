@@ -48,7 +48,8 @@ class Axis:
 
     def _written(self, value: float) -> str:
         if self.log:
-            return f"{number(value / 1e6, -1)} M" if value >= 1e6 else number(value, -1)
+            digits = -1 if self.high / self.low > 3 else -2
+            return f"{number(value / 1e6, digits)} M" if value >= 1e6 else number(value, digits)
         return number(value, 0 if self.high - self.low > 4 else 1 if self.high - self.low > 0.4 else 2)
 
 
@@ -202,4 +203,4 @@ def _log_ticks(low: float, high: float) -> list[float]:
         values = [v for v in values if low <= v <= high]
         if len(values) >= 4:
             return values
-    return values
+    return values if len(values) >= 3 else _ticks(low, high)

@@ -4,11 +4,12 @@
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
   const table = $("board"), body = table.tBodies[0];
-  const rows = data.rows.map((row, i) => ({ ...row, at: i, tr: body.rows[i] }));
+  const rows = data.rows.map((row, i) => ({ ...row, at: i, tr: body.rows[i], pick: body.rows[i].querySelector(".pick") }));
+  const AT_ONCE = 100; // rows drawn before a reader asks for all: a browser takes seconds to lay out thousands
   const byId = new Map(rows.map((row) => [row.id, row]));
   const headings = [...table.tHead.rows[1].cells];
   const hiding = document.head.appendChild(document.createElement("style"));
-  const start = { sort: "", q: "", deployment: "", tier: "", fit: "", mb: String(data.budget.mb), ms: String(data.budget.ms), columns: data.shown.join(","), compare: "", open: "" };
+  const start = { sort: "", q: "", deployment: "", tier: "", fit: "", mb: String(data.budget.mb), ms: String(data.budget.ms), columns: data.shown.join(","), compare: "", open: "", all: "" };
   let state = { ...start };
 
   // the address
@@ -47,7 +48,10 @@
       return (typeof x === "string" ? x.localeCompare(y) : x - y) * down || a.at - b.at;
     }) : rows;
     const shown = order.filter(kept);
-    body.replaceChildren(...shown.map((row) => row.tr));
+    const drawn = state.all ? shown : shown.slice(0, AT_ONCE);
+    body.replaceChildren(...drawn.map((row) => row.tr));
+    $("more").hidden = drawn.length === shown.length;
+    $("more").textContent = `Show all ${shown.length} rows`;
     for (const th of headings) {
       if (known && th.dataset.col === key) th.setAttribute("aria-sort", down < 0 ? "descending" : "ascending");
       else th.removeAttribute("aria-sort");
@@ -58,7 +62,9 @@
   const drawColumns = () => {
     const shown = new Set(state.columns.split(","));
     const keys = headings.map((th) => th.dataset.col).filter((key) => key !== "rank" && key !== "method");
-    hiding.textContent = keys.filter((key) => !shown.has(key)).map((key) => `#board [data-col="${CSS.escape(key)}"]{display:none}`).join("");
+    const rules = keys.filter((key) => !shown.has(key)).map((key) => `#board [data-col="${CSS.escape(key)}"]{display:none}`).join("");
+    if (hiding.textContent === rules) return;
+    hiding.textContent = rules;
     for (const th of table.querySelectorAll("[data-group]")) {
       const span = th.dataset.group.split(" ").filter((key) => shown.has(key)).length;
       th.hidden = !span;
@@ -90,7 +96,7 @@
   const make = (tag, content, more) => { const e = Object.assign(document.createElement(tag), more); e.append(...[content].flat()); return e; };
   const drawComparison = () => {
     const chosen = picked();
-    for (const row of rows) row.tr.querySelector(".pick").checked = chosen.includes(row);
+    for (const row of rows) row.pick.checked = chosen.includes(row);
     $("chosen").textContent = chosen.length;
     $("compare").disabled = chosen.length < 2;
     const dialog = $("comparison");
@@ -169,6 +175,7 @@
   for (const key of ["deployment", "tier"]) $(key).addEventListener("change", (event) => set({ [key]: event.target.value }));
   $("fit").addEventListener("change", (event) => set({ fit: event.target.checked ? "1" : "" }));
   $("columns").addEventListener("change", () => set({ columns: [...$("columns").querySelectorAll("input:checked")].map((box) => box.value).join(",") }));
+  $("more").addEventListener("click", () => set({ all: "1" }));
   $("reset").addEventListener("click", () => set({ ...start }));
   $("compare").addEventListener("click", () => set({ open: "1" }));
   $("close").addEventListener("click", () => $("comparison").close());

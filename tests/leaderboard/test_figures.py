@@ -1,0 +1,82 @@
+import pytest
+
+from leaderboard import drawings, figures, store, table
+from leaderboard.figures import Axis
+from tests.leaderboard import records
+
+GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory) -> store.Board:
+    folder = tmp_path_factory.mktemp("results")
+    records.write(folder, examples=200)
+    return store.load(folder, GRID)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"), [(0.7, 0.95, False), (88, 95, False), (0.3, 40, True), (4.1, 5.2, True), (1e3, 1e9, True)]
+)
+def test_ticks_are_round_values_within_the_axis(low, high, log):
+    axis = Axis(low, high, 40, 400, log)
+    places = [place for place, _ in axis.ticks]
+    assert len(places) >= 2
+    assert places == sorted(places)
+    assert all(40 <= place <= 400 for place in places)
+    assert len({text for _, text in axis.ticks}) == len(places)
+
+
+def test_a_dominated_point_names_what_dominates_it_and_by_how_much(board):
+    made = table.build(board)
+    size = next(c for c in made.columns if c.key == "mb")
+    plot = figures.scatter(made, size, "Score against size")
+    assert plot is not None
+    assert len(plot.points) == len(made.rows)
+    by_id = {row.id: row for row in made.rows}
+    dominated = [p for p in plot.points if p.by]
+    assert dominated
+    for point in dominated:
+        better, row = by_id[point.by], point.row
+        assert better.figures["score"].value >= row.figures["score"].value
+        assert better.figures["mb"].value <= row.figures["mb"].value
+        assert f"Dominated by {better.method}, {better.deployment}" in point.note
+
+
+def test_rows_without_a_figure_are_left_out_and_counted(board):
+    made = table.build(board)
+    made.rows[0].figures.pop("mb")
+    size = next(c for c in made.columns if c.key == "mb")
+    plot = figures.scatter(made, size, "")
+    assert plot is not None
+    assert plot.left_out == 1
+
+
+def test_a_learning_curve_goes_on_where_a_stage_counts_anew(board):
+    record = board.records["tinybert", "movie"]
+    run = record.runs[0]
+    point = run.history[0]
+    history = [
+        point.model_copy(update={"stage": s, "step": n, "loss": 1.0})
+        for s, n in [("a", 10), ("a", 20), ("b", 5), ("b", 10)]
+    ]
+    again = record.model_copy(update={"runs": [run.model_copy(update={"history": history})]})
+    made = drawings.curves({"movie": again}, "loss", "Loss")
+    assert made is not None
+    assert made.x.high == 30
+    places = [x for x, _ in made.lines[0].points]
+    assert places == sorted(places)
+
+
+def test_a_shape_that_does_not_say_heads_and_neurons_is_not_drawn():
+    teacher = {"layers": 6, "heads": 12, "ffn": 1536}
+    assert drawings.layers({"layers": 2}, teacher) == []
+    assert drawings.layers({"layers": 2, "heads": [1, 2, 3], "ffn": 4}, teacher) == []
+    drawn = drawings.layers({"layers": 2, "heads": [6, 12], "ffn": 768}, teacher)
+    assert [layer.attention for layer in drawn] == [120, 240, 0, 0, 0, 0]
+    assert drawn[5].label == "no such layer"
+
+
+def test_a_confusion_counts_every_example(board):
+    card = board.cards["bbc"]
+    counts = drawings.confusion(board.records["albert", "bbc"].deployments["onnx-fp32"].quality[0].predictions, card)
+    assert sum(map(sum, counts)) == len(card.exam_labels)

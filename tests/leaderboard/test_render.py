@@ -1,0 +1,187 @@
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from leaderboard import render, store
+from tests.leaderboard import records
+
+GRID = render.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
+GOLDEN = Path(__file__).parent / "golden" / "index.html"
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    records.write(folder, examples=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(results, tmp_path_factory) -> Path:
+    return render.build(results, GRID, tmp_path_factory.mktemp("built") / "site").parent
+
+
+class Page(HTMLParser):
+    """The text, tags and addresses of a page; fails on tags that do not close."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.open, self.addresses, self.ids = "", [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert not self.open, f"{path}: left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.addresses += [named[key] for key in ("href", "src", "action") if key in named]
+        self.ids += [named["id"]] if "id" in named else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_golden_page(tmp_path):
+    """A whole page, word for word. After a wanted change: UPDATE_GOLDEN=1 pytest tests/leaderboard/test_render.py"""
+    methods = {name: records.METHODS[name] for name in ("teacher", "tinybert")}
+    records.write(tmp_path / "results", methods=methods, examples=120, tasks=("movie",))
+    grid = render.Grid([*methods, "albert"], ["movie", "bbc"][:1], {"all": ["onnx-fp32", "onnx-int8"]})
+    made = render.build(tmp_path / "results", grid, tmp_path / "site").read_text(encoding="utf-8")
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(made, encoding="utf-8")
+    assert made == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_same_records_give_the_same_bytes(results, site, tmp_path):
+    again = render.build(results, GRID, tmp_path / "again").parent
+    files = sorted(p.relative_to(site) for p in site.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert all((site / name).read_bytes() == (again / name).read_bytes() for name in files)
+
+
+def test_the_site_is_under_a_megabyte(site):
+    assert sum(p.stat().st_size for p in site.rglob("*") if p.is_file()) < 1_000_000
+
+
+def test_every_page_is_whole_and_every_address_is_there(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) == 4 + len(GRID.methods) + len(GRID.tasks)
+    for path in pages:
+        page = Page(path)
+        assert len(set(page.ids)) == len(page.ids), path
+        for address in page.addresses:
+            if address.startswith("https://arxiv.org/"):
+                continue  # a paper: a link that a reader may follow, nothing that the page loads
+            assert not re.match(r"[a-z]+:|//", address), f"{path}: {address}"
+            file, _, anchor = address.partition("#")
+            assert (path.parent / file).exists(), f"{path}: {address}"
+            assert not anchor or file or anchor in page.ids
+
+
+def test_the_table_is_complete_without_a_script(site, results):
+    text = re.sub(r"\s+", " ", Page(site / "index.html").text)
+    for method in GRID.methods:
+        for deployment in GRID.deployments_of(method):
+            assert f"{method}{deployment}" in text
+    assert "Which compressed model fits your budget?" in text
+    assert "within 1 point of the teacher" in text
+
+
+def test_everything_from_a_submission_is_text(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    evil = '</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}" onmouseover="alert(3)'
+    for path in (own / "default/albert").iterdir():
+        raw = json.loads(path.read_text())
+        said = dict.fromkeys(("caption", "kept", "left_out"), evil)
+        raw["method"].update(said | {"paper": f"javascript:alert(4) {evil}", "submitted": True})
+        raw["method"]["knobs"] = {evil: evil}
+        raw["method"]["report"] = {
+            evil: {evil: 1.0},
+            "table": [{evil: evil}],
+            "odd": [1, [evil]],
+            "none": None,
+            "empty": [],
+        }
+        raw["method"]["shape"] = {"layers": 2, "heads": ["x", 3], "ffn": -1, evil[:40]: evil}
+        path.write_text(json.dumps(raw))
+    site = render.build(own, GRID, tmp_path / "site").parent
+    for path in site.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        assert "<script>alert" not in html
+        assert "<img" not in html
+        assert "49" not in re.findall(r"onerror=alert\(2\)&gt;(.{2})", html)
+        page = Page(path)
+        assert not [a for a in page.addresses if "javascript:" in a]
+    assert "alert" not in (site / "board.csv").read_text()
+
+
+def test_a_missing_cell_says_missing(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    shutil.rmtree(own / "default/albert")
+    site = render.build(own, GRID, tmp_path / "site").parent
+    html = (site / "index.html").read_text(encoding="utf-8")
+    row = html[html.index('<tr data-row="albert.onnx-int8"') :].split("</tr>")[0]
+    assert "–" in row
+    assert "not run yet" in row
+    assert not re.search(r"<b>", row)
+    assert "Not run yet" in (site / "methods/albert.html").read_text(encoding="utf-8")
+    line = next(r for r in csv.DictReader(io.StringIO((site / "board.csv").read_text())) if r["method"] == "albert")
+    assert line["score"] == line["mb"] == line["rank"] == ""
+    loaded = json.loads((site / "board.json").read_text())
+    row = next(r for r in loaded["rows"] if r["method"] == "albert")
+    assert row["figures"]["score"] is None
+    assert row["missing"]["mb"].startswith("not run yet")
+
+
+def test_downloads_hold_the_tables_figures(site):
+    loaded = json.loads((site / "board.json").read_text(encoding="utf-8"))
+    lines = list(csv.DictReader(io.StringIO((site / "board.csv").read_text(encoding="utf-8"))))
+    assert len(lines) == len(loaded["rows"])
+    for line, row in zip(lines, loaded["rows"], strict=True):
+        assert float(line["score"]) == row["figures"]["score"]["value"]
+        assert float(line["mwh_low"]) == row["figures"]["mwh"]["low"]
+    assert (site / "cite.bib").read_text().startswith("@misc{")
+
+
+def test_a_modelled_figure_carries_a_tilde_and_a_measured_one_none(site):
+    html = (site / "index.html").read_text(encoding="utf-8")
+    assert re.search(r'data-col="mwh"><b>~', html)
+    assert not re.search(r'data-col="(mb|p50|score|cpu)"[^>]*><b>~', html)
+
+
+def test_a_failed_drawing_leaves_the_old_site(results, tmp_path, monkeypatch):
+    index = render.build(results, GRID, tmp_path / "site")
+    before = index.read_bytes()
+    monkeypatch.setattr(render.downloads, "as_csv", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        render.build(results, GRID, tmp_path / "site")
+    assert index.read_bytes() == before
+
+
+def test_nothing_to_draw_ends_with_one_message(tmp_path):
+    with pytest.raises(store.BoardError, match="make repro"):
+        render.build(tmp_path, GRID, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_only_papers_are_linked():
+    link = render._link
+    assert link("DistilBERT, arXiv:1910.01108") == "https://arxiv.org/abs/1910.01108"
+    assert link("see https://example.org/a_b).") == "https://example.org/a_b"
+    assert link("javascript:alert(1)") == link("data:text/html,x") == link("") == ""

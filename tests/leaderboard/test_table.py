@@ -1,0 +1,176 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leaderboard import select, store, table
+from leaderboard.columns import columns, number
+from tests.leaderboard import records
+
+GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    records.write(folder, examples=200)
+    return folder
+
+
+@pytest.fixture
+def own(results, tmp_path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(results, tmp_path / "results"))
+
+
+def change(path: Path, edit) -> None:
+    raw = json.loads(path.read_text())
+    edit(raw)
+    path.write_text(json.dumps(raw))
+
+
+def test_every_cell_of_the_grid_is_a_row_best_first(results):
+    made = table.build(store.load(results, GRID))
+    assert {(r.method, r.deployment) for r in made.rows} == {
+        (m, d) for m in GRID.methods for d in GRID.deployments_of(m)
+    }
+    scores = [row.figures["score"].value for row in made.rows]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_figures_follow_from_the_records(results):
+    board = store.load(results, GRID)
+    made = table.build(board)
+    row, teacher = made.row("tinybert", "onnx-int8"), made.row("teacher", "torch-fp32")
+    assert row
+    assert teacher and made.reference == teacher
+    forms = [board.records["tinybert", task].deployments["onnx-int8"] for task in GRID.tasks]
+    base = [board.records["teacher", task].deployments["torch-fp32"] for task in GRID.tasks]
+    assert row.figures["mb"].value == pytest.approx(np.mean([f.bytes_on_disk for f in forms]) / 1e6)
+    smaller = np.prod([b.bytes_on_disk / f.bytes_on_disk for b, f in zip(base, forms, strict=True)]) ** (1 / 3)
+    assert row.figures["smaller"].value == pytest.approx(smaller)
+    faster = np.prod([f.cost.speedup.value for f in forms]) ** (1 / 3)
+    assert row.figures["faster"].value == pytest.approx(faster)
+    assert row.figures["memory"].value == max(f.cost.peak_memory_mb for f in forms)
+    assert row.figures["gap"].value == pytest.approx(row.figures["score"].value - teacher.figures["score"].value)
+    assert row.figures["mg"].value == pytest.approx(row.figures["mwh"].value * 0.381)  # g/kWh x mWh -> mg
+    assert row.figures["mwh"].modelled
+    assert not row.figures["cpu"].modelled
+    making = np.mean([r.footprint.energy_kwh.likely for t in GRID.tasks for r in board.records["tinybert", t].runs])
+    assert row.figures["making_wh"].value == pytest.approx(1e3 * making)
+
+
+def test_a_missing_cell_is_missing_and_never_zero(own):
+    (own / "default/albert/bbc.json").unlink()
+    made = table.build(store.load(own, GRID))
+    row = made.row("albert", "onnx-fp32")
+    assert row
+    assert row.rank is None
+    assert "score" not in row.figures
+    assert "task-movie" in row.figures
+    assert row.missing["task-bbc"] == "not run yet"
+    assert row.missing["mb"] == "not run yet: bbc"
+    assert made.rows.index(row) >= len(made.rows) - 2
+    assert row.text(next(c for c in made.columns if c.key == "score")) == "–"
+
+
+def test_a_record_of_another_exam_is_refused_with_its_reason(own):
+    change(own / "default/albert/bbc.json", lambda raw: raw.update(exam_sha256="0" * 64))
+    row = table.build(store.load(own, GRID)).row("albert", "onnx-fp32")
+    assert row
+    assert row.missing["task-bbc"] == "made on another version of the exam"
+
+
+def test_milliseconds_of_another_machine_are_not_shown_but_the_paired_ratio_is(own):
+    for task in GRID.tasks:
+        change(own / f"default/albert/{task}.json", lambda raw: raw["machine"].update(id="ffffffffffff"))
+    row = table.build(store.load(own, GRID)).row("albert", "onnx-int8")
+    assert row
+    assert "faster" in row.figures
+    assert "p50" not in row.figures
+    assert row.missing["p50"] == "timed on another machine than the teacher"
+
+
+def test_a_percentile_of_too_few_calls_says_so(results):
+    row = table.build(store.load(results, GRID)).row("tinybert", "onnx-int8")
+    assert row
+    assert "p90" not in row.figures
+    assert row.missing["p90"] == "n too small"
+
+
+def test_an_energy_that_codecarbon_contradicts_and_a_noisy_timing_carry_a_remark(own):
+    def doubt(raw):
+        raw["deployments"]["onnx-fp32"]["cost"]["solo"]["certificate"]["energy_valid"] = False
+
+    change(own / "default/tinybert/bbc.json", doubt)
+    made = table.build(store.load(own, GRID))
+    row, noisy = made.row("tinybert", "onnx-fp32"), made.row("albert", "onnx-fp32")
+    assert row
+    assert "5 %" in row.figures["mwh"].note
+    assert noisy
+    assert noisy.figures["faster"].note.startswith("noisy")
+
+
+def test_the_fullest_complete_profile_is_shown(own):
+    records.write(own, examples=60, profile="smoke")
+    records.write(own, examples=60, profile="full")
+    assert store.load(own, GRID).profile == "full"
+    for method in GRID.methods[1:]:
+        (own / f"full/{method}/movie.json").unlink()
+    assert store.load(own, GRID).profile == "default"
+    assert store.load(own, GRID, "smoke").profile == "smoke"
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"schema_version": 2}'])
+def test_a_broken_record_ends_with_one_message_that_names_it(own, text):
+    (own / "default/albert/bbc.json").write_text(text)
+    with pytest.raises(store.BoardError, match=r"albert/bbc.json is not a valid Record .* Make it again or remove it"):
+        store.load(own, GRID)
+
+
+def test_no_results_and_an_unknown_profile_say_what_to_do(tmp_path):
+    with pytest.raises(store.BoardError, match="make repro"):
+        store.load(tmp_path, GRID)
+    with pytest.raises(store.BoardError, match="smoke, default, full"):
+        store.load(tmp_path, GRID, "best")
+
+
+def test_choices_are_the_least_costly_within_a_point(results):
+    made = table.build(store.load(results, GRID))
+    near = [r for r in made.rows if r.figures["gap"].value >= -1]
+    assert 0 < len(near) < len(made.rows)
+    for choice in select.within_a_point(made):
+        assert choice.row is not None
+        assert choice.row.figures[choice.key].value == min(r.figures[choice.key].value for r in near)
+
+
+def test_a_budget_is_answered_with_the_best_that_surely_fits(results):
+    made = table.build(store.load(results, GRID))
+    fit = select.fitting(made.rows, 20, 5)
+    inside = [r for r in made.rows if r.figures["mb"].value <= 20 and r.figures["p50"].value <= 5]
+    assert fit[0].figures["score"].value == max(r.figures["score"].value for r in inside)
+    assert len(fit) == len(inside)
+    assert select.fitting(made.rows, 0.001, 5) == []
+
+
+def test_every_column_has_a_meaning(results):
+    every = columns(list(store.load(results, GRID).cards.values()))
+    assert len({c.key for c in every}) == len(every)
+    assert all(len(c.meaning) > 15 for c in every)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (12345.6, -3, "12,300"),
+        (0.012345, -3, "0.0123"),
+        (-1.25, 1, "−1.2"),
+        (-0.04, 1, "0.0"),
+        (0, -3, "0.00"),
+        (9.996, -3, "10.0"),
+    ],
+)
+def test_numbers_are_written_without_exponents_or_minus_zero(value, digits, text):
+    assert number(value, digits) == text

@@ -17,6 +17,10 @@ from pipelines import params
 from pipelines.files import read_json, write_json, write_text
 from pipelines.params import paths
 
+# Idle threads sleep instead of spinning: on a shared machine spinning makes training several times slower.
+# Read by OpenMP when torch is imported, which is after this module.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 COLUMNS = ("stage", "step", "loss", "dev_score")
 
 

@@ -38,6 +38,7 @@ board: setup ## draw site/index.html from the committed records; runs nothing
 	@.venv/bin/python -m pipelines.board
 
 ui: setup ## MLflow's own pages of every run, on http://127.0.0.1:5000
+	@.venv/bin/python -m pipelines.track
 	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 clean: ## remove what `make repro` makes again; the environment and the records stay

@@ -19,7 +19,7 @@ import numpy as np
 from openautoglm.task import Split
 from pipelines import params, sources
 from pipelines.errors import UserError, stage
-from pipelines.files import write_json
+from pipelines.files import replacing, write_json
 from pipelines.params import Params, TaskParams, paths
 from pipelines.sources import Rows
 from pipelines.texts import clean, fold, position
@@ -128,10 +128,8 @@ def write_split(path: Path, split: Split) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    pq.write_table(pa.table({"text": list(split.texts), "label": split.labels}), aside, compression="zstd")
-    aside.replace(path)
+    with replacing(path) as aside:
+        pq.write_table(pa.table({"text": list(split.texts), "label": split.labels}), aside, compression="zstd")
 
 
 def run(name: str, config: Params) -> None:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from leaderboard.schema import HistoryPoint
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-ARTIFACTS = Path("mlartifacts")
+SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}mlflow.db"
 BATCH = 1000  # metrics that one MLflow call takes
 CELL, RECORD = "cell", "record_sha256"  # tags
 
@@ -68,8 +68,10 @@ class Store:
     def _experiment(self, name: str) -> str:
         if found := self.client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        local = self.uri.startswith("sqlite:")  # a server has its own place for artifacts
-        return str(self.client.create_experiment(name, ARTIFACTS.resolve().as_uri() if local else None))
+        artifacts = None  # a server has its own place for them
+        if self.uri.startswith(SQLITE):
+            artifacts = (Path(self.uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
+        return str(self.client.create_experiment(name, artifacts))
 
     def closed(self) -> set[tuple[str, str]]:
         """(cell key, record hash) of every child that is complete."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -16,24 +17,22 @@ from torch.nn import functional as F
 
 from openautoglm.architectures import distilbert
 from openautoglm.distillation.data import Batch, Encoded, encode
-from openautoglm.distillation.fit import Recipe, dev_score, device, fit, logits_of
-from openautoglm.distillation.losses import cosine, kl, soft_labels, task_loss
+from openautoglm.distillation.fit import Loss, Recipe, dev_score, fit, logits_of
+from openautoglm.distillation.losses import cosine, kl, taught
 from openautoglm.student import Student, Teacher
 from openautoglm.task import Budget, Task
 
-PAPER = (
-    "Sanh et al. 2019, DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108"
-)
+PAPER = "Sanh et al. 2019, DistilBERT, a distilled version of BERT: smaller, faster, cheaper, lighter, arXiv:1910.01108"
 KEPT = (
     "Alternate teacher layers, no token types, started from the teacher; 5 KL (T = 2) + 2 masked language model + "
-    "1 cosine, with rare pieces masked more often; then the task with the teacher's soft labels"
+    "1 cosine, rare pieces masked more often; then the task with the teacher's soft labels."
 )
 LEFT_OUT = (
-    "Wikipedia and books: the task's own text stands in for them, and the softmax runs over its word pieces only. The "
-    "teacher has no language-model head, so one is trained on it first. Steps and learning rates fit the smaller budget"
+    "Wikipedia and books: the task's own text stands in, and the softmax runs over its word pieces only. The teacher "
+    "comes without a language-model head, so one is trained on it first. Learning rates fit the smaller budget."
 )
 SHARES = {"head": 0.1, "distil": 0.4, "task": 0.5}  # of the budget's steps
-MASKED, AS_IS, RANDOM = 0.15, 0.1, 0.1  # of all pieces; of the masked ones
+MASKED, AS_IS, RANDOM = 0.15, 0.1, 0.1  # the first of all pieces, the others of the masked ones
 SMOOTHING = 0.7  # a piece is masked in proportion to its count ** -0.7
 
 
@@ -49,59 +48,73 @@ def compress(
     task_learning_rate: float = 1e-4,
 ) -> Student:
     """`from_teacher`: start from the teacher's layers, not from chance. `learning_rate` is that of the triple loss."""
-    expert = teacher.model.to(device())
+    expert: Any = teacher.model
     train, dev = (encode(teacher.tokenizer, split, task.max_length) for split in (task.train, task.dev))
     kept = alternate(expert.config.num_hidden_layers)
-    student = distilbert.shaped_like(expert, len(kept)).to(device())
+    student = distilbert.shaped_like(expert, len(kept)).to(expert.device)
     if from_teacher:
         distilbert.copy_from(student, expert, kept)
-    published = {"betas": (0.9, 0.98), "eps": 1e-6, "warmup": 0.05, "clip_norm": 5.0, "batch_size": budget.batch_size}
+    published: Any = {"betas": (0.9, 0.98), "eps": 1e-6, "warmup": 0.05, "clip_norm": 5.0}
     steps = {stage: max(1, round(share * budget.steps)) for stage, share in SHARES.items()}
 
     masking = Masking(train, teacher.tokenizer)
-    head = Head(expert.config.hidden_size, masking.pieces).to(device())
+    their_head, our_head = (Head(expert.config.hidden_size, masking.pieces).to(expert.device) for _ in range(2))
+    recipe = Recipe(steps["head"], 1e-3, budget.batch_size, **published)
+    fit(their_head, train, head_loss(expert, their_head, masking), recipe, stage="head")
+    our_head.load_state_dict(their_head.requires_grad_(False).state_dict())
+
+    loss = triple_loss(student, our_head, expert, their_head, masking, temperature, mlm_weight)
+    recipe = Recipe(steps["distil"], learning_rate, budget.batch_size, **published)
+    fit(nn.ModuleList([student, our_head]), train, loss, recipe, stage="distil")
+
+    known = logits_of(expert, train)
+    recipe = Recipe(steps["task"], task_learning_rate, budget.batch_size)
+
+    def fine_tune(batch: Batch) -> Tensor:
+        logits = student(**batch.inputs).logits
+        return taught(logits, known[batch.index].to(logits.device), batch.labels, task.kind, temperature)
+
+    fit(student, train, fine_tune, recipe, stage="task", score=lambda: dev_score(student, task, dev))
+    return Student(student, teacher.tokenizer, report={"layers_kept": kept})
+
+
+def head_loss(expert: Any, head: Head, masking: Masking) -> Loss:
+    """Masked language modelling on the frozen teacher."""
     words = expert.bert.embeddings.word_embeddings.weight
 
-    def head_loss(batch: Batch) -> Tensor:
+    def loss(batch: Batch) -> Tensor:
         inputs, targets = masking(batch)
         with torch.no_grad():
             hidden = expert.bert(inputs, batch.attention_mask).last_hidden_state
         chosen = targets >= 0
         return F.cross_entropy(head(hidden[chosen], words).float(), targets[chosen])
 
-    fit(head, train, head_loss, Recipe(steps["head"], 1e-3, **published), stage="head")
-    ours = Head(expert.config.hidden_size, masking.pieces)
-    ours.load_state_dict(head.state_dict())
-    head.requires_grad_(False)
-    both = nn.ModuleList([student, ours])
+    return loss
 
-    def triple(batch: Batch) -> Tensor:
+
+def triple_loss(
+    student: Any, our_head: Head, expert: Any, their_head: Head, masking: Masking, temperature: float, mlm_weight: float
+) -> Loss:
+    """5 L_ce + 2 L_mlm + 1 L_cos (section 2; the weights are those of the authors' command line)."""
+    their_words = expert.bert.embeddings.word_embeddings.weight
+    our_words = student.distilbert.embeddings.word_embeddings.weight
+
+    def loss(batch: Batch) -> Tensor:
         inputs, targets = masking(batch)
-        real, chosen = batch.attention_mask == 1, targets >= 0
+        mask = batch.attention_mask
+        real, hidden = mask == 1, targets[mask == 1]
         with torch.no_grad():
-            their_hidden = expert.bert(inputs, batch.attention_mask).last_hidden_state
-            their_logits = head(their_hidden[real], words)
-        our_hidden = student.distilbert(inputs, batch.attention_mask).last_hidden_state
-        our_logits = ours(our_hidden[real], student.distilbert.embeddings.word_embeddings.weight)
+            theirs = expert.bert(inputs, mask).last_hidden_state
+            their_logits = their_head(theirs[real], their_words)
+        ours = student.distilbert(inputs, mask).last_hidden_state
+        our_logits = our_head(ours[real], our_words)
         return (
-            5.0 * temperature**2 * kl(our_logits / temperature, their_logits / temperature)  # L_ce, over all pieces
-            + mlm_weight * F.cross_entropy(our_logits[chosen[real]].float(), targets[chosen])  # L_mlm
-            + 1.0 * cosine(our_hidden, their_hidden, batch.attention_mask)  # L_cos
+            5.0 * temperature**2 * kl(our_logits / temperature, their_logits / temperature)  # L_ce, of every real piece
+            + mlm_weight * F.cross_entropy(our_logits.float(), hidden, ignore_index=-1)  # L_mlm, of the masked ones
+            + 1.0 * cosine(ours, theirs, mask)  # L_cos
         )
 
-    fit(both, train, triple, Recipe(steps["distil"], learning_rate, **published), stage="distil")
-    soft = logits_of(expert, train)
-
-    def fine_tune(batch: Batch) -> Tensor:
-        logits = student(**batch.inputs).logits
-        known = soft[batch.index].to(logits.device)
-        return 0.5 * task_loss(logits, batch.labels, task.kind) + 0.5 * soft_labels(
-            logits, known, task.kind, temperature
-        )
-
-    recipe = Recipe(steps["task"], task_learning_rate, batch_size=budget.batch_size)
-    fit(student, train, fine_tune, recipe, stage="task", score=lambda: dev_score(student, task, dev))
-    return Student(student, teacher.tokenizer, report={"layers_kept": kept})
+    return loss
 
 
 def alternate(depth: int) -> list[int]:
@@ -111,6 +124,8 @@ def alternate(depth: int) -> list[int]:
 
 class Head(nn.Module):
     """The masked-language-model head: dense, GELU, layer norm, and the word embedding again (tied), plus a bias."""
+
+    pieces: Tensor
 
     def __init__(self, width: int, pieces: Tensor) -> None:
         super().__init__()
@@ -123,12 +138,20 @@ class Head(nn.Module):
         return self.transform(hidden) @ words[self.pieces].T + self.bias
 
 
+def mask_id(tokenizer: Tokenizer) -> int:
+    """The id of [MASK]; ValueError where the tokenizer has none."""
+    found = tokenizer.token_to_id("[MASK]")
+    if found is None:
+        raise ValueError("The teacher's tokenizer has no [MASK] piece, which DistilBERT's language-model loss needs.")
+    return found
+
+
 class Masking:
     """Hides 15 % of a batch's pieces, rare ones more often: 80 % as [MASK], 10 % as a random piece, 10 % not at all."""
 
     def __init__(self, examples: Encoded, tokenizer: Tokenizer) -> None:
         counts = Counter(i for ids in examples.ids for i in ids)
-        self.mask_id = tokenizer.token_to_id("[MASK]")
+        self.mask_id = mask_id(tokenizer)
         self.pieces = torch.tensor(sorted(counts))  # the output classes
         self.place = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.long)  # piece -> class
         self.place[self.pieces] = torch.arange(len(self.pieces))

@@ -6,6 +6,8 @@ teacher's predictions (eq. 10); both on the augmented text. Follows the authors'
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from openautoglm import architectures
 from openautoglm.distillation.augment import augment
 from openautoglm.distillation.capture import recorded_scores
 from openautoglm.distillation.data import Batch, encode
-from openautoglm.distillation.fit import Recipe, dev_score, device, fit
+from openautoglm.distillation.fit import Recipe, dev_score, fit
 from openautoglm.distillation.losses import attention_mse, hidden_mse, soft_labels
 from openautoglm.student import Student, Teacher
 from openautoglm.task import Budget, Task
@@ -24,8 +26,8 @@ KEPT = (
     "all weights 1; intermediate then prediction distillation (T = 1), both on augmented text"
 )
 LEFT_OUT = (
-    "General distillation on Wikipedia: the intermediate stage on the task's own text stands in for it. Replacement words come "
-    "from the teacher's embedding table, not from a masked language model and GloVe. Shorter, with higher learning rates"
+    "General distillation on Wikipedia: the intermediate stage on the task's own text stands in for it. Replacement "
+    "words come from the teacher's embedding table, not from a masked language model and GloVe. Higher learning rates."
 )
 
 
@@ -40,9 +42,9 @@ def compress(
     prediction_learning_rate: float = 3e-4,
 ) -> Student:
     """`copies` of augmented text per text; `intermediate` is td1's share of the steps (published: 20 of 23 epochs)."""
-    expert = teacher.model.to(device())
+    expert: Any = teacher.model
     train, dev = (encode(teacher.tokenizer, split, task.max_length) for split in (task.train, task.dev))
-    student = shaped_like(expert)
+    student = shaped_like(expert).to(expert.device)
     if copies:
         seed = int(torch.randint(2**31, ()))
         generator = torch.Generator().manual_seed(seed)
@@ -67,7 +69,7 @@ def compress(
             known = expert(**batch.inputs).logits
         return soft_labels(student(**batch.inputs).logits, known, task.kind)  # eq. 10, T = 1
 
-    published = {"weight_decay": 0.01, "warmup": 0.1, "batch_size": budget.batch_size}
+    published: Any = {"weight_decay": 0.01, "warmup": 0.1, "batch_size": budget.batch_size}
     first = round(intermediate * budget.steps)
     if first:
         fit(both, train, intermediate_loss, Recipe(first, learning_rate, **published), stage="td1")
@@ -76,7 +78,7 @@ def compress(
     return Student(student, teacher.tokenizer)
 
 
-def shaped_like(bert: nn.Module) -> nn.Module:
+def shaped_like(bert: Any) -> Any:
     """A student with fresh weights in TinyBERT4's proportions to BERT-base: 4/12, 312/768 and 1200/3072."""
     teacher = bert.config
     heads = teacher.num_attention_heads
@@ -88,7 +90,7 @@ def shaped_like(bert: nn.Module) -> nn.Module:
     return architectures.build(teacher.to_dict() | changed)
 
 
-def layer_ratio(teacher, student) -> int:
+def layer_ratio(teacher: Any, student: Any) -> int:
     """N / M of the uniform map g(m) = m * N / M; ValueError where it is not whole."""
     ratio, rest = divmod(teacher.num_hidden_layers, student.num_hidden_layers)
     if rest:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
 
-def build(config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> Any:
     """An AlbertForSequenceClassification with fresh weights in the shape of `config`."""
     return AlbertForSequenceClassification(AlbertConfig.from_dict(dict(config)))
 
 
-def shaped_like(bert: nn.Module, embedding_size: int) -> nn.Module:
+def shaped_like(bert: Any, embedding_size: int) -> Any:
     """A student with fresh weights, as deep and as wide as `bert`, a BertForSequenceClassification."""
     teacher = bert.config
     return build(
@@ -39,7 +39,7 @@ def shaped_like(bert: nn.Module, embedding_size: int) -> nn.Module:
 
 
 @torch.no_grad()
-def copy_from(student: nn.Module, bert: nn.Module, layer: int) -> None:
+def copy_from(student: Any, bert: Any, layer: int) -> None:
     """Start the shared layer of `student` from layer `layer` (0 is the first) of `bert`, and the head from its head."""
     block, source = student.albert.encoder.albert_layer_groups[0].albert_layers[0], bert.bert.encoder.layer[layer]
     pairs = {
@@ -59,7 +59,7 @@ def copy_from(student: nn.Module, bert: nn.Module, layer: int) -> None:
 
 
 @torch.no_grad()
-def factorise_embedding(student: nn.Module, bert: nn.Module, input_ids: Tensor) -> None:
+def factorise_embedding(student: Any, bert: Any, input_ids: Tensor) -> None:
     """Start the factorised embedding of `student` from that of `bert`.
 
     Words, positions and token types are turned into the E leading right singular vectors of the word table, which is
@@ -80,7 +80,7 @@ def factorise_embedding(student: nn.Module, bert: nn.Module, input_ids: Tensor) 
     projection.bias.copy_(solution[-1])
 
 
-def shape(model: nn.Module) -> dict[str, Any]:
+def shape(model: Any) -> dict[str, Any]:
     """The model's shape, for readers."""
     config = model.config
     return {

@@ -1,4 +1,4 @@
-"""DistilBERT (arXiv 1910.01108): some of BERT's layers at its full width, without token types and without its pooler."""
+"""DistilBERT (arXiv 1910.01108): some of BERT's layers, at its width, without token types."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 
-def build(config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> Any:
     """A DistilBertForSequenceClassification with fresh weights in the shape of `config`."""
     return DistilBertForSequenceClassification(DistilBertConfig.from_dict(dict(config)))
 
 
-def shaped_like(bert: nn.Module, layers: int) -> nn.Module:
+def shaped_like(bert: Any, layers: int) -> Any:
     """A student with fresh weights, `layers` deep and otherwise as wide as `bert`, a BertForSequenceClassification."""
     teacher = bert.config
     return build(
@@ -35,7 +34,7 @@ def shaped_like(bert: nn.Module, layers: int) -> nn.Module:
 
 
 @torch.no_grad()
-def copy_from(student: nn.Module, bert: nn.Module, layers: Sequence[int]) -> None:
+def copy_from(student: Any, bert: Any, layers: Sequence[int]) -> None:
     """Start `student` from the embeddings, the head and the given layers of `bert`.
 
     The vector of token type 0, which BERT adds to every piece, goes into the positions: the same sum.
@@ -65,7 +64,7 @@ def copy_from(student: nn.Module, bert: nn.Module, layers: Sequence[int]) -> Non
     student.classifier.load_state_dict(bert.classifier.state_dict())
 
 
-def shape(model: nn.Module) -> dict[str, Any]:
+def shape(model: Any) -> dict[str, Any]:
     """The model's shape, for readers."""
     config = model.config
     return {

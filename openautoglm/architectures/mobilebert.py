@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import MobileBertConfig, MobileBertForSequenceClassification
 
 
-def build(config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> Any:
     """A MobileBertForSequenceClassification with fresh weights in the shape of `config`."""
     return MobileBertForSequenceClassification(MobileBertConfig.from_dict(dict(config)))
 
 
-def shaped_like(bert: nn.Module) -> nn.Module:
+def shaped_like(bert: Any) -> Any:
     """A student with fresh weights, as deep and, between its layers, as wide as `bert`; no dropout, as published.
 
     The published ratios: bottleneck and embedding a quarter of the width (128 / 512), four stacked FFNs a layer, each
@@ -47,7 +46,7 @@ def shaped_like(bert: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def copy_from(student: nn.Module, bert: nn.Module) -> None:
+def copy_from(student: Any, bert: Any) -> None:
     """Start the embedding of `student` from that of `bert`, which the layerwise transfer leaves alone (section 3.4).
 
     The word table is wider there: ours is its best approximation of that rank (SVD), unfolded by the middle third of
@@ -72,7 +71,7 @@ def copy_from(student: nn.Module, bert: nn.Module) -> None:
     ours.LayerNorm.bias.copy_(theirs.LayerNorm.bias - gain * typical.mean())
 
 
-def shape(model: nn.Module) -> dict[str, Any]:
+def shape(model: Any) -> dict[str, Any]:
     """The model's shape, for readers."""
     config = model.config
     return {

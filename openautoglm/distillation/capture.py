@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ def recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
     A module that runs several times (a shared layer) appends each time.
 
-    >>> with recorded(block.attention.self.query for block in bert.encoder.layer) as queries:
+    >>> with recorded(block.attention.self.query for block in bert.encoder.layer) as queries:  # doctest: +SKIP
     ...     bert(input_ids)  # queries: one (B, L, W) tensor a layer
     """
     outputs: list[Tensor] = []
@@ -29,7 +30,7 @@ def recorded(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def recorded_scores(encoder: nn.Module) -> Iterator[list[Tensor]]:
+def recorded_scores(encoder: Any) -> Iterator[list[Tensor]]:
     """While open, a forward pass leaves each layer's (B, H, L, L) attention scores in the list: filled on leaving.
 
     Before the softmax and without the mask. `encoder` is that of a BERT or MobileBERT model.
@@ -43,7 +44,7 @@ def recorded_scores(encoder: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def first_layers(encoder: nn.Module, count: int) -> Iterator[None]:
+def first_layers(encoder: Any, count: int) -> Iterator[None]:
     """While open, the encoder has only its first `count` layers, and a forward pass costs no more than they do."""
     layers = encoder.layer
     encoder.layer = layers[:count]

@@ -18,6 +18,7 @@ from openautoglm.distillation.data import Batch, Encoded, batch_of, in_order, sh
 from openautoglm.distillation.session import Point, current
 from openautoglm.task import Task
 
+Loss = Callable[[Batch], Tensor]
 CHECKPOINT_S = 30.0  # seconds of work that a kill may lose
 
 
@@ -51,7 +52,7 @@ class Recipe:
 def fit(
     model: nn.Module,
     examples: Encoded,
-    loss: Callable[[Batch], Tensor],
+    loss: Loss,
     recipe: Recipe,
     *,
     stage: str,
@@ -95,7 +96,7 @@ class _Fit:
         self,
         model: nn.Module,
         examples: Encoded,
-        loss: Callable[[Batch], Tensor],
+        loss: Loss,
         recipe: Recipe,
         stage: str,
         score: Callable[[], float] | None,
@@ -104,7 +105,11 @@ class _Fit:
         self.recipe, self.stage, self.score = recipe, stage, score
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            _decayed(self.trained, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
+            _decayed(self.trained, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            fused=True,
         )
         self.per_epoch = math.ceil(len(examples) / recipe.batch_size)
         self.step, self.losses, self.counted = 0, 0.0, 0

@@ -32,6 +32,14 @@ def soft_labels(student: Tensor, teacher: Tensor, kind: str, temperature: float 
     return temperature**2 * kl(student / temperature, teacher / temperature)
 
 
+def taught(
+    student: Tensor, teacher: Tensor, labels: Tensor, kind: str, temperature: float = 1.0, soft_weight: float = 0.5
+) -> Tensor:
+    """(B, C) logits of both sides and (B,) labels: the soft labels' loss and the task's, weighted (KD section 2)."""
+    soft = soft_labels(student, teacher, kind, temperature)
+    return soft_weight * soft + (1 - soft_weight) * task_loss(student, labels, kind)
+
+
 def kl(student: Tensor, teacher: Tensor) -> Tensor:
     """(N, V) logits of both sides: the mean over N of KL(softmax(teacher) || softmax(student))."""
     log_p, log_q = teacher.detach().float().log_softmax(-1), student.float().log_softmax(-1)

@@ -16,27 +16,9 @@ from openautoglm.distillation.losses import task_loss
 from openautoglm.student import Teacher
 from openautoglm.task import Split, Task
 
-WORDS = [
-    "film",
-    "plot",
-    "actor",
-    "scene",
-    "music",
-    "story",
-    "ending",
-    "dialogue",
-    "camera",
-    "director",
-    "good",
-    "fine",
-    "great",
-    "lovely",
-    "bad",
-    "poor",
-    "awful",
-    "dull",
-]
-MOOD = dict.fromkeys(WORDS[10:14], 1) | dict.fromkeys(WORDS[14:], -1)
+NEUTRAL = ["film", "plot", "actor", "scene", "music", "story", "ending", "dialogue", "camera", "director"]
+MOOD = {"good": 1, "fine": 1, "great": 1, "lovely": 1, "bad": -1, "poor": -1, "awful": -1, "dull": -1}
+WORDS = NEUTRAL + list(MOOD)
 
 
 def tokenizer() -> Tokenizer:
@@ -54,7 +36,8 @@ def tokenizer() -> Tokenizer:
 def split(n: int, kind: str, seed: int) -> Split:
     """Sentences whose label is the sum of their words' moods."""
     draw = np.random.default_rng(seed)
-    texts, values = [], []
+    texts: list[str] = []
+    values: list[int] = []
     while len(texts) < n:
         words = draw.choice(WORDS, size=draw.integers(3, 8))
         value = sum(MOOD.get(word, 0) for word in words)
@@ -81,7 +64,7 @@ def make_task(kind: str) -> Task:
 def make_teacher(task: Task, hidden: int = 24, layers: int = 6) -> Teacher:
     torch.manual_seed(0)
     made = tokenizer()
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]  # num_labels goes through **kwargs
         vocab_size=made.get_vocab_size(),
         hidden_size=hidden,
         num_hidden_layers=layers,

@@ -29,7 +29,7 @@ def kl(teacher: np.ndarray, student: np.ndarray) -> float:
     return float(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
 
 
-def close(loss: Tensor, reference: float) -> None:
+def close(loss: Tensor, reference: float | np.floating) -> None:
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(reference, rel=1e-5, abs=1e-7)
@@ -70,6 +70,16 @@ def test_soft_labels_have_the_gradient_of_the_soft_cross_entropy():
 def test_soft_labels_of_a_regression_are_squared_error_to_the_teacher():
     student, teacher = draw(4, 1), draw(4, 1, seed=7)
     close(losses.soft_labels(student, teacher, "regression"), np.mean((student - teacher).double().numpy() ** 2))
+
+
+def test_taught_weighs_soft_labels_and_labels():
+    student, teacher, labels = draw(4, 3), draw(4, 3, seed=7), torch.tensor([0, 2, 1, 1])
+    parts = (
+        losses.soft_labels(student, teacher, "classification", 2.0),
+        losses.task_loss(student, labels, "classification"),
+    )
+    loss = losses.taught(student, teacher, labels, "classification", temperature=2.0, soft_weight=0.7)
+    close(loss, 0.7 * parts[0].item() + 0.3 * parts[1].item())
 
 
 def test_cosine():

@@ -45,7 +45,8 @@ def test_figures_follow_from_the_records(results):
     made = table.build(board)
     row, teacher = made.row("tinybert", "onnx-int8"), made.row("teacher", "torch-fp32")
     assert row
-    assert teacher and made.reference == teacher
+    assert teacher
+    assert made.reference == teacher
     forms = [board.records["tinybert", task].deployments["onnx-int8"] for task in GRID.tasks]
     base = [board.records["teacher", task].deployments["torch-fp32"] for task in GRID.tasks]
     assert row.figures["mb"].value == pytest.approx(np.mean([f.bytes_on_disk for f in forms]) / 1e6)

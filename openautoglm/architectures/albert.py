@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
+from openautoglm.distillation.embedding import copy_tables, fit_linear
+
 
 def build(config: dict[str, Any]) -> Any:
     """An AlbertForSequenceClassification with fresh weights in the shape of `config`."""
@@ -62,22 +64,13 @@ def copy_from(student: Any, bert: Any, layer: int) -> None:
 def factorise_embedding(student: Any, bert: Any, input_ids: Tensor) -> None:
     """Start the factorised embedding of `student` from that of `bert`.
 
-    Words, positions and token types are turned into the E leading right singular vectors of the word table, which is
-    its best approximation of rank E. A layer norm follows in E dimensions; the projection behind it is the least
-    squares fit to what the embeddings of `bert` give for `input_ids` (B, L), a sample of texts.
+    The tables come from the SVD of the word table. A layer norm follows in E dimensions, so the projection behind it
+    is the least squares fit to what the embeddings of `bert` give for `input_ids` (B, L), a sample of texts.
     """
     ours, theirs = student.albert.embeddings, bert.bert.embeddings
-    words = theirs.word_embeddings.weight
-    _, vectors = torch.linalg.eigh(words.T @ words)  # ascending: the right singular vectors are the last columns
-    basis = vectors[:, -student.config.embedding_size :]  # (hidden, E)
-    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        getattr(ours, name).weight.copy_(getattr(theirs, name).weight @ basis)
+    copy_tables(ours, theirs)
     inputs, targets = ours.eval()(input_ids).flatten(0, 1), theirs(input_ids).flatten(0, 1)
-    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-    solution = torch.linalg.lstsq(inputs, targets).solution  # (E + 1, hidden)
-    projection = student.albert.encoder.embedding_hidden_mapping_in
-    projection.weight.copy_(solution[:-1].T)
-    projection.bias.copy_(solution[-1])
+    fit_linear(student.albert.encoder.embedding_hidden_mapping_in, inputs, targets)
 
 
 def shape(model: Any) -> dict[str, Any]:

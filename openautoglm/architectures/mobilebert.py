@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import MobileBertConfig, MobileBertForSequenceClassification
 
+from openautoglm.distillation.embedding import leading_directions
+
 
 def build(config: dict[str, Any]) -> Any:
     """A MobileBertForSequenceClassification with fresh weights in the shape of `config`."""
@@ -55,9 +57,8 @@ def copy_from(student: Any, bert: Any) -> None:
     """
     ours, theirs = student.mobilebert.embeddings, bert.bert.embeddings
     words = theirs.word_embeddings.weight
-    _, vectors = torch.linalg.eigh(words.T @ words)  # ascending: the right singular vectors are the last columns
     rank = student.config.embedding_size
-    basis = vectors[:, -rank:]  # (hidden, rank)
+    basis = leading_directions(words, rank)  # (hidden, rank)
     ours.word_embeddings.weight.copy_(words @ basis)
     ours.word_embeddings.weight[student.config.pad_token_id] = 0  # beyond the text there is nothing, padded or not
     ours.embedding_transformation.weight.zero_()

@@ -35,10 +35,16 @@ def quantize(model: onnx.ModelProto, *, nodes: list[str] | None = None) -> onnx.
 
 
 def apply_plan(model: onnx.ModelProto, plan: dict[str, str]) -> onnx.ModelProto:
-    """Store and compute each group of weights in its format of `plan`; a group that is not named stays float32."""
+    """Store and compute each group of weights in its format of `plan`; a group that is not named stays float32.
+
+    ValueError for a group or a format that does not exist.
+    """
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
     unknown = [f"{g}: {f}" for g, f in plan.items() if g not in GROUPS or f not in FORMATS]
     if unknown:
         raise ValueError(f"Plan has {unknown}; groups are {GROUPS}, formats {FORMATS}.")
+    ONNXModel(model).replace_gemm_with_matmul()  # as the quantizer does itself, but before nodes are chosen by name
     if plan.get("embedding") == "int8":
         quantize_rows(model)
     int8 = [node.name for node in _linears(model) if plan.get(_group(node)) == "int8"]

@@ -1,0 +1,3 @@
+from tests.baselines.conftest import case
+
+__all__ = ["case"]

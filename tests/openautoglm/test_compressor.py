@@ -1,0 +1,102 @@
+"""AutoCompressor on a tiny teacher, whole: smaller, still right, exported, loaded again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from openautoglm import AutoCompressor, Budget, CompressionConfig, artifact
+from openautoglm.artifact import ArtifactError
+from openautoglm.config import ConfigError, read_config
+from openautoglm.export import export
+from openautoglm.runtime import Predictor
+from openautoglm.student import parameter_count
+
+CONFIG = {"pruning_ratio": 0.5, "vocabulary_size": 200, "embedding_rank": 12, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def student(case):
+    teacher, task = case
+    return AutoCompressor(model=teacher, config=CONFIG).run(task, Budget(60, 16))
+
+
+def _score(predictor, task):
+    return task.score(predictor.logits(task.dev.texts), task.dev.labels)
+
+
+def test_half_the_encoder_goes_and_the_task_is_still_known(case, student, tmp_path):
+    task = case[1]
+    before, after = student.report["before"], student.report["after"]
+    assert sum(after["heads"]) + sum(after["ffn"]) / 16 < 0.75 * (sum(before["heads"]) + sum(before["ffn"]) / 16)
+    assert after["parameters"] == parameter_count(student.model) < 0.7 * before["parameters"]
+    assert _score(Predictor(export(student, "onnx-fp32", tmp_path / "a", task)), task) > 0.8
+
+
+@pytest.mark.parametrize("deployment", ["torch-fp32", "onnx-fp32", "onnx-int8", "onnx-plan"])
+def test_every_deployment_answers_as_the_student_does(case, student, tmp_path, deployment):
+    _, task = case
+    float32 = Predictor(export(student, "onnx-fp32", tmp_path / "reference", task)).logits(task.dev.texts)
+    deployed = Predictor(export(student, deployment, tmp_path / "artifact", task)).logits(task.dev.texts, batch_size=8)
+    atol = {"torch-fp32": 1e-4, "onnx-fp32": 1e-4}.get(deployment, 0.35) * np.abs(float32).max()
+    np.testing.assert_allclose(deployed, float32, atol=atol)
+
+
+def test_the_plan_quantises_every_linear_and_gives_each_row_a_scale(case, student, tmp_path):
+    _, task = case
+    folder = export(student, "onnx-plan", tmp_path / "artifact", task)
+    graph = onnx.load(str(folder / "model.onnx")).graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert not [name for name, value in weights.items() if value.dtype == np.float32 and value.size > 1000]
+    rows = next(value for name, value in weights.items() if "table" in name and value.dtype == np.int8)
+    scale = next(value for name, value in weights.items() if "table" in name and name.endswith("_scale"))
+    table = student.model.bert.embeddings.word_embeddings.table.weight.detach().numpy()
+    assert np.abs(rows * scale - table).max() <= scale.max() / 2 + 1e-6
+
+
+def test_16_bit_storage_halves_what_is_not_quantised(case, student, tmp_path):
+    teacher, task = case
+    attention = AutoCompressor(teacher, {"quantize_layers": ["ffn"], "pruning_ratio": 0.0}).run(task, Budget(1, 16))
+    assert attention.plan == {"embedding": "fp16", "attention": "fp16", "ffn": "int8", "head": "fp16"}
+    whole = artifact.size(export(attention, "onnx-fp32", tmp_path / "whole", task))
+    assert artifact.size(export(attention, "onnx-plan", tmp_path / "plan", task)) < whole
+
+
+def test_an_altered_artifact_is_refused(case, student, tmp_path):
+    folder = export(student, "onnx-fp32", tmp_path / "a", case[1])
+    model = folder / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ArtifactError, match="differs from its hash"):
+        Predictor(folder)
+    (folder / "manifest.json").write_text(json.dumps({"runtime": "onnx"}))
+    with pytest.raises(ArtifactError, match="not a manifest"):
+        Predictor(folder)
+
+
+def test_unknown_deployment(case, student, tmp_path):
+    with pytest.raises(ArtifactError, match="known: onnx-fp32"):
+        export(student, "onnx-fp8", tmp_path / "a", case[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prunning_ratio": 0.5}, "did you mean 'pruning_ratio'"),
+        ({"pruning_ratio": 1.5}, "less than 1"),
+        ({"pruning_ratio": float("nan")}, "finite"),
+        ({"quantize_layers": ["fnn"]}, "'embedding', 'attention', 'ffn' or 'head'"),
+        ("missing.json", "missing.json: no JSON config"),
+    ],
+)
+def test_a_bad_config_is_told(given, message):
+    with pytest.raises(ConfigError, match=message):
+        read_config(given)
+
+
+def test_the_articles_config_works_as_written():
+    article = {"pruning_ratio": 0.3, "quantize_layers": ["ffn"], "distill_loss_weight": 0.7, "calibration_steps": 512}
+    assert read_config(article) == CompressionConfig(quantize_layers=["ffn"])

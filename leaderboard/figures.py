@@ -128,12 +128,17 @@ def _note(
     said = (
         f"{row.method}, {row.deployment}: {number(quality[i], 1)} points, {tilde}{column.text(cost[i])} {column.unit}."
     )
-    certainty = f"Probability of being on the front: {chance:.0%}."
+    certainty = f"Probability of being on the front: {_percent(chance)}."
     j = pareto.dominator(quality, cost, i)
     if j is None:
         return f"{said} Nothing dominates it. {certainty}", ""
-    by = f"{number(quality[j] - quality[i], 1)} points better at {number(cost[i] / cost[j])} times less"
+    by = f"{number(quality[j] - quality[i], 1)} points better, {number(cost[i] / cost[j])} times less {column.unit}"
     return f"{said} Dominated by {rows[j].method}, {rows[j].deployment}: {by}. {certainty}", rows[j].id
+
+
+def _percent(chance: float) -> str:
+    """A share of resamples is never certain: "under 1 %", "37 %", "over 99 %"."""
+    return "under 1 %" if chance < 0.01 else "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
 
 
 def _stairs(corners: list[tuple[float, float]], right: float) -> list[tuple[float, float]]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from leaderboard.metrics import METRICS
 from leaderboard.schema import PROFILES, Record, Strict, TaskCard
 
 Model = TypeVar("Model", bound=Strict)
@@ -101,11 +102,17 @@ def _refusal(record: Record, method: str, task: str, card: TaskCard | None) -> s
         return f"its file belongs to {method} on {task}, but it says {record.method.name} on {record.task}"
     if card is None:
         return "the task's card is missing, so its score cannot be derived"
+    if card.metrics[0] not in METRICS:
+        return f"the task's metric {card.metrics[0]!r} is unknown"
     if record.exam_sha256 != card.sha256.get("exam"):
         return "made on another version of the exam"
-    lengths = {len(q.predictions) for form in record.deployments.values() for q in form.quality}
-    if lengths - {len(card.exam_labels)}:
-        return f"{sorted(lengths)} predictions for {len(card.exam_labels)} exam labels"
+    answers = [q.predictions for form in record.deployments.values() for q in form.quality]
+    if not card.exam_labels or any(len(said) != len(card.exam_labels) for said in answers):
+        return f"{sorted({len(said) for said in answers})} predictions for {len(card.exam_labels)} exam labels"
+    if card.labels and any(set(said) - set(range(len(card.labels))) for said in answers):
+        return "predicts a class that the task does not have"
+    if any(form.cost.speedup.low <= 0 for form in record.deployments.values()):
+        return "its speed-up is not above 0"
     return ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from leaderboard import suite
 from leaderboard.columns import Column, Figure, columns
+from leaderboard.metrics import METRICS
 from leaderboard.schema import Cost, Deployment, Interval, Range, Record, Run
 from leaderboard.store import Board
 
@@ -71,6 +72,19 @@ def build(board: Board) -> Table:
         )
     cards = [board.cards[task] for task in board.grid.tasks if task in board.cards]
     return Table(columns(cards), rows, scores, verdicts, None if reference is None else rows[reference])
+
+
+def seed_scores(board: Board, method: str, deployment: str) -> list[float]:
+    """The suite's score of each seed that every task has: how far training alone moves a row."""
+    found = _deployments(board, method, deployment)
+    if len(found) < len(board.grid.tasks):
+        return []
+    tasks = []
+    for task, form in found.items():
+        card = board.cards[task]
+        score, labels = METRICS[card.metrics[0]], np.array(card.exam_labels)
+        tasks.append({q.seed: score(np.array(q.predictions), labels) for q in form.quality})
+    return [_average(task[seed] for task in tasks) for seed in sorted(set.intersection(*map(set, tasks)))]
 
 
 def _scores_of(board: Board, task: str, cells: Sequence[tuple[str, str]]) -> suite.Scores:

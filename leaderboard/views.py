@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from leaderboard import carbon, claims, downloads, drawings, figures, select
+from leaderboard import carbon, claims, downloads, drawings, figures, select, table
 from leaderboard.columns import number
-from leaderboard.schema import Record, TaskCard
+from leaderboard.schema import Certificate, Record, TaskCard
 from leaderboard.store import Board
 from leaderboard.table import Row, Table
 
@@ -87,6 +88,7 @@ def index(board: Board, rows: Table) -> dict[str, Any]:
         "groups": [(group, list(members)) for group, members in groupby(rows.columns, lambda column: column.group)],
         "plots": [plot for plot in plots if plot],
         "reference": rows.reference.id if rows.reference else "",
+        "spread": table.seed_scores(board, rows.reference.method, rows.reference.deployment) if rows.reference else [],
         "reference_name": f"{rows.reference.method}, {rows.reference.deployment}" if rows.reference else "missing",
         "bibtex": downloads.as_bibtex(board),
         "data": _data(rows),
@@ -129,15 +131,23 @@ def _data(rows: Table) -> dict[str, Any]:
 def carbon_page(board: Board, rows: Table) -> dict[str, Any]:
     """Making and using each row, and its break-even against the float32 teacher in ONNX Runtime."""
     lines = _balances(rows)
-    certificate = next(iter(board.records.values())).runs[0].footprint.certificate
+    certificate = next(_certificates(board), None)
     return {
         "lines": lines,
         "certificate": certificate,
         "grids": carbon.grids(),
         "volume": INFERENCES_A_DAY,
-        "totals": drawings.totals(_thriftiest(lines), certificate.grid_g_per_kwh),
+        "totals": drawings.totals(_thriftiest(lines), certificate.grid_g_per_kwh) if certificate else None,
         "data": {"lines": [{"id": x.row.id, "use": x.use, "making": x.making, "break_even": x.pays} for x in lines]},
     }
+
+
+def _certificates(board: Board) -> Iterator[Certificate]:
+    """Those of use, then those of making."""
+    for record in board.records.values():
+        yield from (form.cost.solo.certificate for form in record.deployments.values())
+    for record in board.records.values():
+        yield from (run.footprint.certificate for run in record.runs)
 
 
 class Balance(NamedTuple):

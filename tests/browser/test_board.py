@@ -164,7 +164,9 @@ def test_a_dominated_point_tells_what_dominates_it(visit):
     page = visit()
     point = page.locator("#plot-mb .point[data-by]").first
     point.hover(force=True)
-    assert re.search(r"Dominated by \w+, [\w-]+: .* points better at .* times less", page.locator("#note").inner_text())
+    assert re.search(
+        r"Dominated by \w+, [\w-]+: .* points better, .* times less MB", page.locator("#note").inner_text()
+    )
     assert page.locator("#plot-mb .point.by").get_attribute("data-row") == point.get_attribute("data-by")
     row = page.locator(f'tr[data-row="{point.get_attribute("data-row")}"]')
     assert "lit" in row.get_attribute("class")

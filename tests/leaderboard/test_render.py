@@ -149,6 +149,26 @@ def test_a_missing_cell_says_missing(results, tmp_path):
     assert row["missing"]["mb"].startswith("not run yet")
 
 
+def test_sparse_but_valid_records_are_drawn(results, tmp_path):
+    """No runs, no deployments, no report, n too small: every page still comes out whole."""
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    for method in GRID.methods:
+        for path in (own / "default" / method).iterdir():
+            raw = json.loads(path.read_text())
+            raw["runs"] = []
+            raw["method"] |= {"report": {}, "shape": {}, "knobs": {}, "paper": "", "kept": "", "left_out": ""}
+            raw["code"] = {"commit": None, "dirty": None, "lock_sha256": None}
+            if method == "albert":
+                raw["deployments"] = {}
+            for form in raw["deployments"].values():
+                form["cost"] |= {"latency_p50_ms": None, "latency_p90_ms": None, "launches": []}
+            path.write_text(json.dumps(raw))
+    site = render.build(own, GRID, tmp_path / "site").parent
+    for path in site.rglob("*.html"):
+        Page(path)
+    assert "No row" in (site / "index.html").read_text(encoding="utf-8")  # the fastest within a point
+
+
 def test_downloads_hold_the_tables_figures(site):
     loaded = json.loads((site / "board.json").read_text(encoding="utf-8"))
     lines = list(csv.DictReader(io.StringIO((site / "board.csv").read_text(encoding="utf-8"))))

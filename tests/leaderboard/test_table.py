@@ -84,6 +84,33 @@ def test_a_record_of_another_exam_is_refused_with_its_reason(own):
     assert row.missing["task-bbc"] == "made on another version of the exam"
 
 
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda form: form["quality"][0]["predictions"].pop(), "199, 200] predictions for 200 exam labels"),
+        (
+            lambda form: form["quality"][0]["predictions"].__setitem__(0, 7),
+            "predicts a class that the task does not have",
+        ),
+        (lambda form: form["cost"]["speedup"].update(low=0), "its speed-up is not above 0"),
+    ],
+)
+def test_a_record_that_cannot_be_right_is_refused_with_its_reason(own, edit, reason):
+    change(own / "default/albert/bbc.json", lambda raw: edit(raw["deployments"]["onnx-int8"]))
+    board = store.load(own, GRID)
+    assert reason in board.refused["albert", "bbc"]
+    assert table.build(board).row("albert", "onnx-int8").rank is None
+
+
+def test_the_teachers_spread_over_seeds(tmp_path):
+    records.write(tmp_path, methods={"teacher": records.METHODS["teacher"]}, examples=100, seeds=(0, 1, 2))
+    board = store.load(tmp_path, store.Grid(["teacher"], GRID.tasks, {"all": ["onnx-fp32"]}))
+    spread = table.seed_scores(board, "teacher", "onnx-fp32")
+    assert len(spread) == 3
+    assert np.mean(spread) == pytest.approx(table.build(board).rows[0].figures["score"].value / 100)
+    assert table.seed_scores(board, "albert", "onnx-fp32") == []
+
+
 def test_milliseconds_of_another_machine_are_not_shown_but_the_paired_ratio_is(own):
     for task in GRID.tasks:
         change(own / f"default/albert/{task}.json", lambda raw: raw["machine"].update(id="ffffffffffff"))

@@ -44,6 +44,8 @@ class Column:
 
 def number(value: float, digits: int = -3, *, signed: bool = False) -> str:
     """A figure as the page writes it: `digits` decimals, or as many significant digits where it is negative."""
+    if not abs(value) < 1e15:  # infinity and NaN too
+        return f"{value:g}"
     decimals = digits
     if digits < 0:
         value = float(f"{value:.{-digits - 1}e}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from leaderboard import carbon, claims, downloads, drawings, figures, select, table
+from leaderboard import carbon, claims, downloads, drawings, figures, report, select, table
 from leaderboard.columns import number
 from leaderboard.schema import Certificate, Record, TaskCard
 from leaderboard.store import Board
@@ -222,17 +222,35 @@ def method(board: Board, rows: Table, name: str) -> dict[str, Any]:
     records = board.of(name)
     teacher = board.of("teacher")
     said = next(iter(records.values())).method if records else None
-    shape = next(iter(teacher.values())).method.shape if teacher else {}
     return {
         "name": name,
         "said": said,
         "records": records,
         "own": [row for row in rows.rows if row.method == name],
-        "layers": drawings.layers(said.shape, shape) if said else [],
+        "shapes": _shapes(records, teacher),
+        "reports": [(task, made) for task, r in records.items() if (made := report.blocks(r.method.report))],
+        "knobs": [(key, report.text(value)) for key, value in sorted(said.knobs.items())] if said else [],
         "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
         "hashes": board.hashes,
         "commands": _commands(board, name, records),
     }
+
+
+def _shapes(records: dict[str, Record], teacher: dict[str, Record]) -> list[tuple[list[str], list, list]]:
+    """(tasks, layers to draw, facts) of each different shape: a pruned student's may differ from task to task."""
+    shapes: list[tuple[list[str], dict[str, Any]]] = []
+    for task, record in records.items():
+        same = next((tasks for tasks, shape in shapes if shape == record.method.shape), None)
+        if same is not None:
+            same.append(task)
+        elif record.method.shape:
+            shapes.append(([task], record.method.shape))
+    made = []
+    for tasks, shape in shapes:
+        over = teacher[tasks[0]].method.shape if tasks[0] in teacher else {}
+        facts = [(key.replace("_", " "), report.text(value)) for key, value in sorted(shape.items())]
+        made.append((tasks, drawings.layers(shape, over), facts))
+    return made
 
 
 CURVES = (("loss", "Loss while training"), ("dev_score", "Score on dev while training"))

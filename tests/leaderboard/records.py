@@ -233,8 +233,19 @@ def _method(name: str, traits: Traits) -> schema.Method:
     report: dict[str, Any] = {}
     if name == "open_autoglm":
         report = {
+            "asked": {"pruning_ratio": 0.3, "quantize_layers": ["ffn"], "vocabulary_size": None},
             "sensitivity": {f"layer.{i}.ffn": round(0.002 * (i + 1), 4) for i in range(6)},
             "precision": {f"layer.{i}.ffn": "int8" if i < 4 else "float32" for i in range(6)},
+            "steps": [
+                {"step": "vocabulary", "parameters": 14_000_000, "pieces": 8000},
+                {
+                    "step": "pruning 1/1",
+                    "parameters": traits.parameters,
+                    "dev_score": 0.871,
+                    "heads": [10, 9, 8, 9, 7, 11],
+                    "head_importance": [[round(0.1 * (i + j), 3) for j in range(12)] for i in range(6)],
+                },
+            ],
         }
     return schema.Method(
         name=name,

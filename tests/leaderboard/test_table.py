@@ -90,7 +90,7 @@ def test_a_record_of_another_exam_is_refused_with_its_reason(own):
         (lambda form: form["quality"][0]["predictions"].pop(), "199, 200] predictions for 200 exam labels"),
         (
             lambda form: form["quality"][0]["predictions"].__setitem__(0, 7),
-            "predicts a class that the task does not have",
+            "a class that the task does not have",
         ),
         (lambda form: form["cost"]["speedup"].update(low=0), "its speed-up is not above 0"),
     ],

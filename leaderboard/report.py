@@ -1,0 +1,97 @@
+"""What a method reports of itself, any JSON, as blocks that a page can draw: figures as bars and maps, else text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from leaderboard.columns import number
+
+MOST = 200  # entries of one list or table that are shown
+
+
+@dataclass(frozen=True)
+class Block:
+    """A titled piece: "facts" and "bars" are (name, text, share) lines, "map" and "table" are rows of (text, share)."""
+
+    title: str
+    kind: Literal["facts", "bars", "map", "table"]
+    head: list[str]
+    lines: list[list[tuple[str, float]]]
+
+
+def blocks(report: dict[str, Any], title: str = "") -> list[Block]:
+    """Simple entries first, as one list of facts; then a block for each entry that has an inside."""
+    simple = {key: value for key, value in report.items() if _is_simple(value)}
+    made = [Block(title, "facts", [], [[(_name(k), 0.0), (text(v), 0.0)] for k, v in simple.items()])] if simple else []
+    for key, value in report.items():
+        if key not in simple:
+            made += _inside(f"{title}, {_name(key)}" if title else _name(key), value)
+    return made
+
+
+def text(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, dict):
+        return "; ".join(f"{_name(key)}: {text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(text(inner) for inner in value)
+    return str(value)
+
+
+def _inside(title: str, value: Any) -> list[Block]:
+    if isinstance(value, dict) and all(_is_number(v) for v in value.values()):
+        return [_bars(title, {_name(k): v for k, v in value.items()})]
+    if isinstance(value, dict):
+        return blocks(value, title)
+    if all(_is_number(v) for v in value):
+        return [_bars(title, {str(i): v for i, v in enumerate(value, 1)})]
+    if all(isinstance(row, list) and row and all(_is_number(v) for v in row) for row in value):
+        return [_map(title, value)]
+    if all(isinstance(row, dict) for row in value):
+        return _table(title, value)
+    return [Block(title, "facts", [], [[(str(i), 0.0), (text(v), 0.0)] for i, v in enumerate(value[:MOST], 1)])]
+
+
+def _bars(title: str, values: dict[str, float]) -> Block:
+    shown = dict(list(values.items())[:MOST])
+    most = max(map(abs, shown.values())) or 1
+    return Block(title, "bars", [], [[(key, 0.0), (text(v), abs(v) / most)] for key, v in shown.items()])
+
+
+def _map(title: str, rows: list[list[float]]) -> Block:
+    most = max(abs(v) for row in rows for v in row) or 1
+    return Block(title, "map", [], [[(text(v), abs(v) / most) for v in row[:MOST]] for row in rows[:MOST]])
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> list[Block]:
+    """A table of the simple entries; what has an inside follows, named by its row."""
+    rows = rows[:MOST]
+    head = list(dict.fromkeys(key for row in rows for key, value in row.items() if _is_simple(value)))
+    lines = [[(text(row[key]) if key in row and _is_simple(row[key]) else "", 0.0) for key in head] for row in rows]
+    made = [Block(title, "table", [_name(key) for key in head], lines)] if head else []
+    for i, row in enumerate(rows, 1):
+        name = next((text(value) for value in row.values() if isinstance(value, str)), str(i))
+        for key, value in row.items():
+            if not _is_simple(value):
+                made += _inside(f"{name}, {_name(key)}", value)
+    return made
+
+
+def _is_simple(value: Any) -> bool:
+    short = isinstance(value, list) and len(value) <= 12 and all(isinstance(v, (int, str)) for v in value)
+    return short or not value or not isinstance(value, (dict, list))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _name(key: str) -> str:
+    return key.replace("_", " ")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from openautoglm import architectures
 from openautoglm.distillation.augment import augment
 from openautoglm.distillation.capture import recorded_scores
-from openautoglm.distillation.data import Batch, encode
+from openautoglm.distillation.data import Batch, batch_of, encode
+from openautoglm.distillation.embedding import copy_tables, fit_linear
 from openautoglm.distillation.fit import Recipe, dev_score, fit
 from openautoglm.distillation.losses import attention_mse, hidden_mse, soft_labels
 from openautoglm.student import Student, Teacher
@@ -37,6 +38,7 @@ def compress(
     budget: Budget,
     *,
     copies: int = 10,
+    general: bool = True,
     intermediate: float = 20 / 23,
     learning_rate: float = 1e-3,
     prediction_learning_rate: float = 3e-4,
@@ -52,6 +54,8 @@ def compress(
         train = augment(train, words, teacher.tokenizer, copies=copies, generator=generator)
     layers, ratio = student.config.num_hidden_layers, layer_ratio(expert.config, student.config)
     project = nn.Linear(student.config.hidden_size, expert.config.hidden_size)  # W_h, one for all layers
+    if general:
+        start_embedding(student, project, expert, batch_of(train, range(min(256, len(train)))))
     both = nn.ModuleList([student, project])
 
     def intermediate_loss(batch: Batch) -> Tensor:
@@ -76,6 +80,18 @@ def compress(
     recipe = Recipe(max(1, budget.steps - first), prediction_learning_rate, **published)
     fit(student, train, prediction_loss, recipe, stage="td2", score=lambda: dev_score(student, task, dev))
     return Student(student, teacher.tokenizer)
+
+
+@torch.no_grad()
+def start_embedding(student: Any, project: nn.Linear, expert: Any, sample: Batch) -> None:
+    """What general distillation leaves of eq. 9, MSE(E_S W_h, E_T), in closed form: its minimum over all words.
+
+    The tables are the SVD of the teacher's; W_h is the least squares fit behind the student's layer norm.
+    """
+    ours, theirs = student.bert.embeddings, expert.bert.embeddings
+    copy_tables(ours, theirs)
+    ids = sample.input_ids.to(expert.device)
+    fit_linear(project, ours.eval()(ids).flatten(0, 1), theirs(ids).flatten(0, 1))
 
 
 def shaped_like(bert: Any) -> Any:

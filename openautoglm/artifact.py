@@ -47,7 +47,7 @@ def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Pat
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     fill(aside)
-    listed = {p.name: {"sha256": _sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
+    listed = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
     text = json.dumps(asdict(manifest) | {"files": listed}, indent=1, sort_keys=True)
     (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +72,7 @@ def read(folder: Path, *, check_hashes: bool = True) -> Manifest:
         file = Path(folder) / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():
             raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is not a plain file in the folder.")
-        if check_hashes and _sha256(file) != listed["sha256"]:
+        if check_hashes and file_sha256(file) != listed["sha256"]:
             raise ArtifactError(f"{file}: differs from its hash in the manifest. Export or copy the artifact again.")
     return manifest
 
@@ -84,10 +84,11 @@ def size(folder: Path) -> int:
 
 def sha256(folder: Path) -> str:
     """One hash of the artifact: that of its manifest, which holds those of all other files."""
-    return _sha256(Path(folder) / "manifest.json")
+    return file_sha256(Path(folder) / "manifest.json")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The hash of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -117,7 +117,7 @@ def _graph(model: Any) -> onnx.ModelProto:
         torch.onnx.export(
             _Logits(model).eval(),  # the exporter puts this mode back afterwards
             (example, example),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the exporter that is not dynamo's writes to any file
             input_names=["input_ids", "attention_mask"],
             output_names=["logits"],
             dynamic_axes={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}

@@ -63,7 +63,9 @@ def show(root: Path, profile: str) -> None:
         raise UserError(str(error)) from None
     built = table.build(board)
     shown = [column for key in SHOWN for column in built.columns if column.key == key]
-    drawn = Table("#", "method", "deployment", *(column.title for column in shown), title=f"Profile {profile}")
+    drawn = Table(
+        "#", "method", "deployment", *(f"{column.label}, {column.unit}" for column in shown), title=f"Profile {profile}"
+    )
     for row in built.rows:
         rank = "" if row.rank is None else f"{row.rank}{'=' if row.shared else ''}"
         drawn.add_row(rank, row.method, row.deployment, *(row.text(column) for column in shown))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from pipelines import methods, params, training
@@ -17,20 +17,22 @@ def main() -> None:
     method, task_name, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
     settings, card = params.load(), read_json(paths.card(method))
 
-    from openautoglm import architectures
+    from openautoglm import architectures, artifact
     from openautoglm.distillation.fit import TrainingError, device
     from openautoglm.export import export
     from openautoglm.student import Student, Teacher, load_teacher
     from openautoglm.task import Budget
     from pipelines.data import load_task
 
-    task, loaded = load_task(task_name), load_teacher(paths.finetuned(task_name, seed) / "model")
+    weights = paths.finetuned(task_name, seed) / "model" / "model.safetensors"
+    task, loaded = load_task(task_name), load_teacher(weights.parent)
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
     allowed = training.steps(settings.budget.epochs, len(task.train), settings.budget.batch_size)
     budget = Budget(allowed, settings.budget.batch_size)
     module = methods.load(method)
+    made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:
-        with training.run(task_name, method, seed) as run:
+        with training.run(task_name, method, seed, made_from) as run:
             student = module.compress(teacher, task, budget, **card["knobs"])
     except TrainingError as error:
         raise UserError(f"{method} on {task_name}: {error}") from None
@@ -44,8 +46,7 @@ def main() -> None:
         write_json(aside / "student.json", about)
         run.write(aside)
 
-    training.write_folder(paths.compressed(task_name, method, seed), fill)
-    shutil.rmtree(paths.checkpoints(task_name, method, seed), ignore_errors=True)
+    training.finish(task_name, method, seed, paths.compressed(task_name, method, seed), fill)
 
 
 if __name__ == "__main__":

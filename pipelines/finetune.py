@@ -15,6 +15,7 @@ def main() -> None:
     task_name, seed = sys.argv[1], int(sys.argv[2])
     settings = params.load()
 
+    from openautoglm import artifact
     from openautoglm.distillation.data import encode
     from openautoglm.distillation.fit import Recipe, dev_score, fit
     from openautoglm.distillation.losses import task_loss
@@ -27,7 +28,8 @@ def main() -> None:
     source = folder(teacher.package) / teacher.folder
     tokenizer = load_tokenizer(source)
     train, dev = (encode(tokenizer, split, task.max_length) for split in (task.train, task.dev))
-    with training.run(task_name, "finetune", seed) as run:
+    made_from = {"teacher": teacher.model_dump(), "train": artifact.file_sha256(paths.split(task_name, "train"))}
+    with training.run(task_name, "finetune", seed, made_from) as run:
         model = _encoder(source, task.outputs)
         fit(
             model,
@@ -44,7 +46,7 @@ def main() -> None:
         tokenizer.save(str(aside / "model" / "tokenizer.json"))
         run.write(aside)
 
-    training.write_folder(paths.finetuned(task_name, seed), fill)
+    training.finish(task_name, "finetune", seed, paths.finetuned(task_name, seed), fill)
 
 
 def _encoder(source: Path, outputs: int):

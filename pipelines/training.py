@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import math
 import os
 import shutil
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from leaderboard.schema import Footprint, HistoryPoint
 from pipelines import params
@@ -21,6 +24,7 @@ from pipelines.params import paths
 # Read by OpenMP when torch is imported, which is after this module.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+PROGRESS = "progress.json"
 COLUMNS = ("stage", "step", "loss", "dev_score")
 
 
@@ -31,6 +35,11 @@ class TrainingRun:
     steps: int = 0
     footprint: Footprint | None = None
     history: list[HistoryPoint] = field(default_factory=list)
+
+    def add(self, point: HistoryPoint) -> None:
+        """Append a point; steps that a kill made run again replace their first points."""
+        self.history = [p for p in self.history if (p.stage, p.step) != (point.stage, point.step)]
+        self.history.append(point)
 
     def write(self, folder: Path) -> None:
         """footprint.json and history.tsv into `folder`."""
@@ -48,8 +57,11 @@ def _cell(value: float | None) -> str:
 
 
 @contextmanager
-def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
-    """Train inside: seeded, with a fixed number of threads, checkpointed, tracked, shown live in MLflow."""
+def run(task: str, method: str, seed: int, made_from: dict[str, Any]) -> Iterator[TrainingRun]:
+    """Train inside: seeded, with a fixed number of threads, checkpointed, tracked, shown live in MLflow.
+
+    made_from: what the result depends on. Only a run of the same goes on from the checkpoints of one that was killed.
+    """
     import torch
 
     from openautoglm.distillation.session import Point, Session, open_session
@@ -61,18 +73,33 @@ def run(task: str, method: str, seed: int) -> Iterator[TrainingRun]:
     torch.set_num_threads(settings.training.threads or os.cpu_count() or 1)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    folder = paths.checkpoints(task, method, seed) / key
+    result, earlier = _earlier(folder)
     # fine-tuning is what the teacher's record tells of
-    result, tell = TrainingRun(), live("teacher" if method == "finetune" else method, task, seed)
+    tell = live("teacher" if method == "finetune" else method, task, seed)
 
     def on_point(point: Point) -> None:
         shown = HistoryPoint(stage=point.stage, step=point.step, loss=point.loss, dev_score=point.dev_score)
-        result.history.append(shown)
+        result.add(shown)
         tell(shown)
+        found = {"footprint": meter.footprint().model_dump(), "history": [p.model_dump() for p in result.history]}
+        write_json(folder / PROGRESS, found)
 
-    session = Session(seed=seed, checkpoints=paths.checkpoints(task, method, seed), on_point=on_point)
-    with energy.tracked(settings.carbon) as meter, open_session(session):
+    session = Session(seed=seed, checkpoints=folder, on_point=on_point)
+    gpus = torch.cuda.is_available()
+    with energy.tracked(settings.carbon, earlier=earlier, gpus=gpus) as meter, open_session(session):
         yield result
     result.steps, result.footprint = session.steps, meter.footprint()
+
+
+def _earlier(folder: Path) -> tuple[TrainingRun, Footprint | None]:
+    """The learning curve and the footprint of the pieces before a kill: their checkpoints are gone on from."""
+    if not (folder / PROGRESS).is_file():
+        return TrainingRun(), None
+    found = read_json(folder / PROGRESS)
+    history = [HistoryPoint.model_validate(point) for point in found["history"]]
+    return TrainingRun(history=history), Footprint.model_validate(found["footprint"])
 
 
 def _keep_freed_memory() -> None:
@@ -97,14 +124,15 @@ def steps(epochs: float, examples: int, batch_size: int) -> int:
     return max(1, round(epochs * math.ceil(examples / batch_size)))
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into an empty folder aside, then put it in the place of `folder`."""
+def finish(task: str, method: str, seed: int, folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into an empty folder aside, put it in the place of `folder`, and drop the checkpoints."""
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     fill(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
+    shutil.rmtree(paths.checkpoints(task, method, seed), ignore_errors=True)
 
 
 def read_run(folder: Path) -> tuple[Footprint, int, list[HistoryPoint]]:

@@ -10,6 +10,7 @@ from typing import Any
 from leaderboard.store import Board
 from leaderboard.table import Table
 
+SHARED = {"": "", "=": "tied", "?": "untestable"}
 HEAD = ["rank", "rank_shared", "method", "deployment", "submitted"]
 
 
@@ -20,7 +21,14 @@ def as_csv(table: Table) -> str:
     keys = [column.key for column in table.columns]
     writer.writerow(HEAD + [name for key in keys for name in (key, f"{key}_low", f"{key}_high")])
     for row in table.rows:
-        cells: list[Any] = ["" if row.rank is None else row.rank, row.shared, row.method, row.deployment, row.submitted]
+        rank = "" if row.rank is None else row.rank
+        cells: list[Any] = [rank, SHARED[row.shared], row.method, row.deployment, row.submitted]
+            "" if row.rank is None else row.rank,
+            SHARED[row.shared],
+            row.method,
+            row.deployment,
+            row.submitted,
+        ]
         for key in keys:
             figure = row.figures.get(key)
             cells += [""] * 3 if figure is None else [_short(v) for v in (figure.value, figure.low, figure.high)]
@@ -44,7 +52,7 @@ def as_json(board: Board, table: Table) -> str:
             for column in table.columns
             for figure in [row.figures.get(column.key)]
         }
-        head = {"rank": row.rank, "rank_shared": row.shared, "method": row.method, "deployment": row.deployment}
+        head = {"rank": row.rank, "rank_shared": SHARED[row.shared], "method": row.method, "deployment": row.deployment}
         rows.append({**head, "submitted": row.submitted, "figures": figures, "missing": row.missing})
     meanings = {
         c.key: {"group": c.group, "label": c.label, "unit": c.unit, "meaning": c.meaning} for c in table.columns

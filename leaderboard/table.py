@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from leaderboard import suite
 from leaderboard.columns import Column, Figure, columns
 from leaderboard.metrics import METRICS
 from leaderboard.schema import Cost, Deployment, Interval, Range, Record, Run
+from leaderboard.statistics import faster
 from leaderboard.store import Board
 
 REFERENCE = ("torch-fp32", "onnx-fp32")  # the teacher's forms that may be the 100 % row, best first
@@ -27,9 +29,10 @@ class Row:
     caption: str
     submitted: bool
     rank: int | None
-    shared: bool  # the rank is shared with a row it cannot be told apart from
+    shared: Literal["", "=", "?"]  # the rank is shared with rows it ties with; "?": with one the exam cannot test
     figures: dict[str, Figure]
     missing: dict[str, str] = field(default_factory=dict)
+    noise_floor: float = 0.0  # of its timings, the largest over the tasks, as a fraction
 
     def text(self, column: Column) -> str:
         """The cell in the terminal: "~12.3", or "–" where it is missing."""
@@ -67,11 +70,34 @@ def build(board: Board) -> Table:
     rows = []
     for i, (method, deployment) in enumerate(cells):
         quality = _quality(board, scores, per_task, i, reference)
-        rows.append(
-            _row(board, method, deployment, quality, ranks[i], ranks[i] is not None and ranks.count(ranks[i]) > 1)
-        )
+        rows.append(_row(board, method, deployment, quality, ranks[i], _shared(verdicts[i], ranks, i)))
     cards = [board.cards[task] for task in board.grid.tasks if task in board.cards]
     return Table(columns(cards), rows, scores, verdicts, None if reference is None else rows[reference])
+
+
+def _shared(signs: str, ranks: Sequence[int | None], i: int) -> Literal["", "=", "?"]:
+    others = [signs[j] for j, rank in enumerate(ranks) if rank is not None and rank == ranks[i] and j != i]
+    return "" if not others else "?" if suite.UNTESTABLE in others else "="
+
+
+def speed_verdicts(rows: Sequence[Row]) -> list[str]:
+    """As for scores, one sign a row in a string a row: > faster, < slower, = a tie, ? not timed both."""
+    signs = {"better": suite.BETTER, "worse": suite.WORSE, "tied": suite.TIED}
+    speeds = [_speed_interval(row) for row in rows]
+    return [
+        "".join(
+            suite.UNTESTABLE if not (a and b) else signs[faster(a, b, max(one.noise_floor, other.noise_floor))]
+            for other, b in zip(rows, speeds, strict=True)
+        )
+        for one, a in zip(rows, speeds, strict=True)
+    ]
+
+
+def _speed_interval(row: Row) -> Interval | None:
+    figure = row.figures.get("faster")
+    if figure is None or figure.low is None or figure.high is None:
+        return None
+    return Interval(value=figure.value, low=figure.low, high=figure.high)
 
 
 def seed_scores(board: Board, method: str, deployment: str) -> list[float]:
@@ -100,13 +126,15 @@ def _quality(
     board: Board, scores: suite.Scores, per_task: Sequence[suite.Scores], i: int, reference: int | None
 ) -> dict[str, Figure | None]:
     figures = {"score": _percent(scores.interval(i))}
-    if reference is not None:
+    if i == reference:
+        figures |= {"gap": figures["score"] and Figure(0.0), "kept": figures["score"] and Figure(100.0)}
+    elif reference is not None:
         figures |= {"gap": _percent(scores.gap(i, reference)), "kept": _percent(scores.kept(i, reference))}
     return figures | {f"task-{t}": _percent(s.interval(i)) for t, s in zip(board.grid.tasks, per_task, strict=True)}
 
 
 def _row(
-    board: Board, method: str, deployment: str, quality: dict[str, Figure | None], rank: int | None, shared: bool
+    board: Board, method: str, deployment: str, quality: dict[str, Figure | None], rank: int | None, shared: Any
 ) -> Row:
     found = _deployments(board, method, deployment)
     records = board.of(method)
@@ -134,6 +162,7 @@ def _row(
         rank=rank,
         shared=shared,
         figures={key: figure for key, figure in figures.items() if figure is not None},
+        noise_floor=max((form.cost.noise_floor for form in found.values()), default=0.0),
         missing={key: missing.get(key) or _why(key, absent, figures) for key in _absent_keys(board, figures)},
     )
 

@@ -113,6 +113,7 @@ def _data(rows: Table) -> dict[str, Any]:
         "budget": {key: float(f"{value:g}") for key, value in BUDGET.items()},
         "shown": [column.key for column in rows.columns if column.shown],
         "verdicts": rows.verdicts if len(rows.rows) <= VERDICTS_UP_TO else None,
+        "speeds": table.speed_verdicts(rows.rows) if len(rows.rows) <= VERDICTS_UP_TO else None,
         "rows": [
             {
                 "id": row.id,

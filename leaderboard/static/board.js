@@ -92,7 +92,8 @@
 
   // side by side
   const picked = () => state.compare.split(",").map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
-  const words = { ">": "better than", "<": "worse than", "=": "tied with", "?": "not told apart from (too few exam examples to say)" };
+  const speedWords = { ">": "faster than", "<": "slower than", "=": "as fast as", "?": "not compared in speed with" };
+  const words = { ">": "better than", "<": "worse than", "=": "tied with", "?": "not testable against (the exam is too small)" };
   const make = (tag, content, more) => { const e = Object.assign(document.createElement(tag), more); e.append(...[content].flat()); return e; };
   const drawComparison = () => {
     const chosen = picked();
@@ -103,7 +104,8 @@
     if (state.open && chosen.length >= 2) {
       $("comparison-body").replaceChildren(sideBySide(chosen));
       const pairs = chosen.flatMap((a, i) => chosen.slice(i + 1).map((b) => `${name(a)} is ${words[sign(a, b)]} ${name(b)}`));
-      $("verdict").textContent = data.verdicts ? `In score: ${pairs.join("; ")}.` : "";
+      const speeds = chosen.flatMap((a, i) => chosen.slice(i + 1).map((b) => `${name(a)} is ${speedWords[data.speeds?.[a.at][b.at]]} ${name(b)}`));
+      $("verdict").textContent = data.verdicts ? `In score: ${pairs.join("; ")}. In speed: ${speeds.join("; ")}.` : "";
       if (!dialog.open) dialog.showModal();
     } else if (dialog.open) dialog.close();
   };
@@ -189,12 +191,15 @@
   let pointed = null; // the row under the pointer: its points light up, and the rows it is not told apart from are marked
   const around = (tr) => {
     if (tr === pointed) return;
-    for (const lit of document.querySelectorAll(".point.lit, tr.tied")) lit.classList.remove("lit", "tied");
+    for (const lit of document.querySelectorAll(".point.lit, tr.tied, tr.unsure")) lit.classList.remove("lit", "tied", "unsure");
     pointed = tr;
     const row = tr && byId.get(tr.dataset.row);
     if (!row) return;
     for (const point of document.querySelectorAll(`.point[data-row="${CSS.escape(row.id)}"]`)) point.classList.add("lit");
-    for (const other of data.verdicts ? rows : []) if (other !== row && "=?".includes(sign(row, other))) other.tr.classList.add("tied");
+    for (const other of data.verdicts ? rows : []) {
+      const how = other === row ? "" : { "=": "tied", "?": "unsure" }[sign(row, other)];
+      if (how) other.tr.classList.add(how);
+    }
   };
   body.addEventListener("pointerover", (event) => around(event.target.closest("tr")));
   body.addEventListener("pointerleave", () => around(null));

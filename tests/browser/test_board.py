@@ -136,6 +136,7 @@ def test_rows_are_compared_side_by_side_with_the_verdict_of_the_exam(visit):
     assert dialog.locator("thead th").all_inner_texts()[1:] == ["teacher\nonnx-fp32", "tinybert\nonnx-int8"]
     assert dialog.locator("tr", has_text="On disk").locator(".win").count() == 1
     assert "teacher, onnx-fp32 is better than tinybert, onnx-int8" in page.locator("#verdict").inner_text()
+    assert "teacher, onnx-fp32 is slower than tinybert, onnx-int8" in page.locator("#verdict").inner_text()
     again = visit("index.html" + state(page))
     assert again.locator("#comparison").is_visible()
     page.keyboard.press("Escape")
@@ -187,7 +188,8 @@ def test_pointing_at_a_row_marks_those_it_is_not_told_apart_from(visit):
     rows = json.loads(page.locator("#data").text_content())
     at = next(i for i, row in enumerate(rows["rows"]) if row["id"] == "teacher.onnx-fp32")
     expected = {row["id"] for i, row in enumerate(rows["rows"]) if i != at and rows["verdicts"][at][i] in "=?"}
-    assert set(page.locator("tr.tied").evaluate_all("rows => rows.map(r => r.dataset.row)")) == expected
+    marked = page.locator("tr.tied, tr.unsure").evaluate_all("rows => rows.map(r => r.dataset.row)")
+    assert set(marked) == expected
 
 
 def test_the_theme_follows_the_reader(visit):

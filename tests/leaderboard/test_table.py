@@ -183,6 +183,32 @@ def test_a_budget_is_answered_with_the_best_that_surely_fits(results):
     assert select.fitting(made.rows, 0.001, 5) == []
 
 
+def test_a_shared_rank_is_a_tie_only_where_the_exam_could_have_told(own):
+    """200 examples cannot show a point, so nothing is called tied; equal predictions are."""
+    assert {row.shared for row in table.build(store.load(own, GRID)).rows} <= {"", "?"}
+
+    def equal(raw):
+        forms = raw["deployments"]
+        forms["onnx-int8"]["quality"] = forms["torch-fp32"]["quality"] = forms["onnx-fp32"]["quality"]
+
+    for task in GRID.tasks:
+        change(own / f"default/teacher/{task}.json", equal)
+    grid = store.Grid(["teacher"], GRID.tasks, GRID.deployments)
+    assert [row.shared for row in table.build(store.load(own, grid, "default")).rows] == ["=", "=", "="]
+
+
+def test_a_speed_is_only_above_another_by_more_than_the_noise_floor(results):
+    made = table.build(store.load(results, GRID))
+    signs = table.speed_verdicts(made.rows)
+    for i, a in enumerate(made.rows):
+        assert signs[i][i] == "="
+        for j, b in enumerate(made.rows):
+            if signs[i][j] == ">":
+                assert a.figures["faster"].low > b.figures["faster"].high
+                assert signs[j][i] == "<"
+    assert ">" in signs[0] or "<" in signs[0]
+
+
 def test_every_column_has_a_meaning(results):
     every = columns(list(store.load(results, GRID).cards.values()))
     assert len({c.key for c in every}) == len(every)

@@ -6,11 +6,11 @@ summaries derived from them. Fractions everywhere (0.87), percent only on the pa
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 PROFILES = ("smoke", "default", "full")  # from the quickest to the fullest
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -157,7 +157,8 @@ class Cost(Strict):
     )
     latency_p90_ms: Interval | None = Field(description="90th percentile of the same; needs 36 samples")
     speedup: Interval = Field(
-        description="times faster than the reference (teacher, onnx-fp32), median of paired log ratios, cluster bootstrap"
+        description="times faster than the reference (teacher, onnx-fp32), "
+        "median of paired log ratios, cluster bootstrap"
     )
     noise_floor: float = Field(ge=0, description="A/A control: gaps below this fraction are ties")
     noisy: bool = Field(description="more than 30 % of the pairs had to be repeated")
@@ -191,16 +192,18 @@ class Method(Strict):
     paper: Text
     kept: Text = Field(description="what of the published recipe is kept")
     left_out: Text = Field(description="what is left out or changed, and why")
-    knobs: dict[str, bool | int | float | str | None | list | dict] = Field(description="every knob, bound")
+    knobs: dict[str, bool | int | float | str | list | dict | None] = Field(description="every knob, bound")
     sources_sha256: Sha256 = Field(description="hash of the source files that the method really imports")
     submitted: bool = Field(default=False, description="true: brought by its authors, not reproduced by us")
-    shape: dict[str, int | float | str | None | list] = Field(
+    shape: dict[str, int | float | str | list | None] = Field(
         default_factory=dict, description="the student's shape: layers, hidden_size, heads, ffn, embedding_size, ..."
     )
     report: dict = Field(default_factory=dict, description="what the method says of itself, e.g. sensitivity per layer")
 
 
 class Code(Strict):
+    """Which version of the code made it; none where there was no git or no lock."""
+
     commit: str | None
     dirty: bool | None
     lock_sha256: Sha256 | None = Field(description="hash of requirements.lock")

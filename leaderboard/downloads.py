@@ -23,12 +23,6 @@ def as_csv(table: Table) -> str:
     for row in table.rows:
         rank = "" if row.rank is None else row.rank
         cells: list[Any] = [rank, SHARED[row.shared], row.method, row.deployment, row.submitted]
-            "" if row.rank is None else row.rank,
-            SHARED[row.shared],
-            row.method,
-            row.deployment,
-            row.submitted,
-        ]
         for key in keys:
             figure = row.figures.get(key)
             cells += [""] * 3 if figure is None else [_short(v) for v in (figure.value, figure.low, figure.high)]

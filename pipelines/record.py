@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from leaderboard.schema import Code, Cost, Deployment, Method, Quality, Record, Run, TaskCard
+from leaderboard.schema import SCHEMA_VERSION, Code, Cost, Deployment, Method, Quality, Record, Run, TaskCard
 from openautoglm import artifact
 from pipelines import params, training
 from pipelines.errors import stage
@@ -24,7 +24,7 @@ def main() -> None:
     settings = params.load()
     card = TaskCard.model_validate(read_json(paths.task_card(settings.profile, task)))
     record = Record(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         suite_version=settings.suite_version,
         profile=settings.profile,
         task=task,

@@ -53,11 +53,17 @@ def lay(profile: str, folder: Path) -> Path:
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """`overlay` over `base`, table by table. >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})"""
-    merged = dict(base)
+    """`overlay` over `base`, table by table; null takes a key away.
+
+    >>> merge({"a": {"b": 1, "c": 2}, "d": 4}, {"a": {"b": 3}, "d": None})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = {key: value for key, value in base.items() if overlay.get(key, value) is not None or value is None}
     for key, value in overlay.items():
-        inner = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if inner else value
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merged[key] = merge(base[key], value)
+        elif value is not None:
+            merged[key] = value
     return merged
 
 

@@ -1,0 +1,82 @@
+"""The contract of a method: breaches and bad knobs are told before any training, and the hash follows the imports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import methods
+from pipelines.errors import UserError
+
+GOOD = '''"""A caption."""
+from openautoglm.task import Task
+from submissions.mine.part import x
+PAPER = KEPT = LEFT_OUT = "words"
+def compress(teacher, task, budget, *, rate: float = 0.5, deep: bool = True):
+    return None
+'''
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with one submission; its modules are forgotten afterwards."""
+    folder = tmp_path / "submissions" / "mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "openautoglm").mkdir()
+    (tmp_path / "openautoglm" / "task.py").write_text("x = 1\n")
+    (folder / "part.py").write_text("x = 1\n")
+    (folder / "unused.py").write_text("x = 1\n")
+    (folder / "method.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == "submissions"]:
+        del sys.modules[name]
+
+
+def test_a_good_method_is_bound(project):
+    module = methods.load("mine")
+    assert methods.bind(module, {"rate": 2}) == {"rate": 2, "deep": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rat": 1}, "did you mean 'rate'"),
+        ({"zzz": 1}, "known: deep, rate"),
+        ({"rate": "fast"}, "it takes a number, such as 0.5"),
+    ],
+)
+def test_a_bad_knob_is_refused(project, given, message):
+    with pytest.raises(UserError, match=message):
+        methods.bind(methods.load("mine"), given)
+
+
+def test_every_breach_is_told_at_once(project):
+    (project / "method.py").write_text("KEPT = 3\ndef compress(teacher, task): pass\n")
+    with pytest.raises(UserError) as error:
+        methods.load("mine")
+    for breach in ("no PAPER", "no KEPT", "no LEFT_OUT", "no docstring", "takes ('teacher', 'task')"):
+        assert breach in str(error.value)
+
+
+def test_a_method_without_a_file_is_told(project):
+    with pytest.raises(UserError, match=r"copy baselines/teacher\.py"):
+        methods.load("theirs")
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [("submissions/mine/part.py", True), ("openautoglm/task.py", True), ("submissions/mine/unused.py", False)],
+)
+def test_the_hash_follows_what_is_imported(project, file, changes):
+    before = methods.sources_sha256(["submissions.mine.method"])
+    Path(file).write_text("x = 2\n")
+    assert (methods.sources_sha256(["submissions.mine.method"]) != before) == changes
+
+
+def test_the_methods_of_this_project_keep_the_contract():
+    for path in Path("baselines").glob("[a-z]*.py"):
+        methods.load(path.stem)

@@ -57,6 +57,7 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         with _reaching(self.uri):
@@ -174,7 +175,7 @@ def _reaching(uri: str) -> Iterator[None]:
 
         if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)):
             raise
-        message = f"MLflow at {uri}: {str(error).splitlines()[0][:300]}"
+        message = f"MLflow at {uri}: {str(error).splitlines()[0][:160]}"
         raise TrackingError(re.sub(r"//[^/@\s]*@", "//", message)) from error  # no password in a message
 
 

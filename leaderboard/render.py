@@ -10,19 +10,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from leaderboard import downloads, store, table, views
+from leaderboard import downloads, store, table
 from leaderboard.columns import number
 from leaderboard.store import Board, BoardError, Grid
+from leaderboard.views import claims, common, footprint, front, measurement, method, task
 
 __all__ = ["BoardError", "Grid", "build"]
 
 HERE = Path(__file__).parent
-PAGES = {
-    "index": views.index,
-    "carbon": views.carbon_page,
-    "claims": views.claims_page,
-    "measurement": views.measurement,
-}
+PAGES = {"index": front, "carbon": footprint, "claims": claims, "measurement": measurement}
 
 
 def build(results: Path, grid: Grid, site: Path, *, profile: str | None = None) -> Path:
@@ -46,13 +42,13 @@ def build(results: Path, grid: Grid, site: Path, *, profile: str | None = None) 
 def write(board: Board, folder: Path) -> None:
     """Every file of the site into an empty folder."""
     rows = table.build(board)
-    shared = views.shared(board, rows)
-    for page, view in PAGES.items():
-        _page(folder / f"{page}.html", page, shared | view(board, rows))
-    for method in board.grid.methods:
-        _page(folder / "methods" / f"{method}.html", "method", shared | views.method(board, rows, method), root="../")
-    for card in views.cards(board):
-        _page(folder / "tasks" / f"{card.name}.html", "task", shared | views.task(board, rows, card), root="../")
+    shared = common.shared(board, rows)
+    for page, module in PAGES.items():
+        _page(folder / f"{page}.html", page, shared | module.view(board, rows))
+    for name in board.grid.methods:
+        _page(folder / "methods" / f"{name}.html", "method", shared | method.view(board, rows, name), root="../")
+    for card in common.cards(board):
+        _page(folder / "tasks" / f"{card.name}.html", "task", shared | task.view(board, rows, card), root="../")
     shutil.copytree(HERE / "static", folder / "static")
     (folder / "board.csv").write_text(downloads.as_csv(rows), encoding="utf-8")
     (folder / "board.json").write_text(downloads.as_json(board, rows), encoding="utf-8")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, log
 from typing import Any, Literal
 
 import numpy as np
 
-from leaderboard import suite
+from leaderboard import aggregate, suite
 from leaderboard.columns import Column, Figure, columns
 from leaderboard.metrics import METRICS
-from leaderboard.schema import Cost, Deployment, Interval, Range, Record, Run
+from leaderboard.schema import Deployment, Interval, Record
 from leaderboard.statistics import faster
 from leaderboard.store import Board
 
@@ -110,7 +109,7 @@ def seed_scores(board: Board, method: str, deployment: str) -> list[float]:
         card = board.cards[task]
         score, labels = METRICS[card.metrics[0]], np.array(card.exam_labels)
         tasks.append({q.seed: score(np.array(q.predictions), labels) for q in form.quality})
-    return [_average(task[seed] for task in tasks) for seed in sorted(set.intersection(*map(set, tasks)))]
+    return [aggregate.average(task[seed] for task in tasks) for seed in sorted(set.intersection(*map(set, tasks)))]
 
 
 def _scores_of(board: Board, task: str, cells: Sequence[tuple[str, str]]) -> suite.Scores:
@@ -125,12 +124,13 @@ def _scores_of(board: Board, task: str, cells: Sequence[tuple[str, str]]) -> sui
 def _quality(
     board: Board, scores: suite.Scores, per_task: Sequence[suite.Scores], i: int, reference: int | None
 ) -> dict[str, Figure | None]:
-    figures = {"score": _percent(scores.interval(i))}
+    percent = aggregate.percent
+    figures = {"score": percent(scores.interval(i))}
     if i == reference:
         figures |= {"gap": figures["score"] and Figure(0.0), "kept": figures["score"] and Figure(100.0)}
     elif reference is not None:
-        figures |= {"gap": _percent(scores.gap(i, reference)), "kept": _percent(scores.kept(i, reference))}
-    return figures | {f"task-{t}": _percent(s.interval(i)) for t, s in zip(board.grid.tasks, per_task, strict=True)}
+        figures |= {"gap": percent(scores.gap(i, reference)), "kept": percent(scores.kept(i, reference))}
+    return figures | {f"task-{t}": percent(s.interval(i)) for t, s in zip(board.grid.tasks, per_task, strict=True)}
 
 
 def _row(
@@ -146,10 +146,12 @@ def _row(
     }
     absent = f"not run yet: {', '.join(t for t in board.grid.tasks if t not in found)}"
     if len(found) == len(board.grid.tasks):
-        figures |= _size(board, found) | _use(found.values()) | _times(found.values(), _same_machine(board, records))
+        same_machine = _same_machine(board, records)
+        figures |= aggregate.size(found, _reference(board)) | aggregate.times(found.values(), same_machine)
+        figures |= aggregate.use(found.values())
         absent = "not measured"
     if len(records) == len(board.grid.tasks):
-        figures |= _making([run for record in records.values() for run in record.runs])
+        figures |= aggregate.making([run for record in records.values() for run in record.runs])
     if not _same_machine(board, records):
         missing |= dict.fromkeys(("p50", "p90", "throughput"), "timed on another machine than the teacher")
     said = next(iter(records.values())).method if records else None
@@ -181,124 +183,11 @@ def _deployments(board: Board, method: str, deployment: str) -> dict[str, Deploy
     return {task: form for task, form in found.items() if form is not None}
 
 
+def _reference(board: Board) -> dict[str, Deployment]:
+    """The teacher's float32 artifacts, of the form that most tasks have."""
+    return max((_deployments(board, "teacher", form) for form in REFERENCE), key=len)
+
+
 def _same_machine(board: Board, records: dict[str, Record]) -> bool:
     teacher = board.of("teacher")
     return all(task not in teacher or teacher[task].machine.id == r.machine.id for task, r in records.items())
-
-
-def _size(board: Board, found: dict[str, Deployment]) -> dict[str, Figure | None]:
-    figures: dict[str, Figure | None] = {
-        "mb": _mean([form.bytes_on_disk / 1e6 for form in found.values()]),
-        "parameters": _mean([form.parameters / 1e6 for form in found.values()]),
-    }
-    for reference in REFERENCE:
-        teacher = _deployments(board, "teacher", reference)
-        if len(teacher) == len(found):
-            ratios = [teacher[task].bytes_on_disk / form.bytes_on_disk for task, form in found.items()]
-            return figures | {"smaller": Figure(float(np.exp(np.mean(np.log(ratios)))))}
-    return figures
-
-
-def _times(found: Iterable[Deployment], same_machine: bool) -> dict[str, Figure | None]:
-    costs = [form.cost for form in found]
-    noisy = "noisy: more than 30 % of the pairs had to be repeated" if any(c.noisy for c in costs) else ""
-    figures: dict[str, Figure | None] = {"faster": _geometric([c.speedup for c in costs], noisy)}
-    if same_machine:  # milliseconds of two machines are never compared; the ratio was paired, so it stays
-        figures |= {
-            "p50": _arithmetic([c.latency_p50_ms for c in costs], noisy),
-            "p90": _arithmetic([c.latency_p90_ms for c in costs], noisy),
-            "throughput": _mean([c.throughput_texts_per_s for c in costs]),
-        }
-    return figures
-
-
-def _use(found: Iterable[Deployment]) -> dict[str, Figure | None]:
-    costs = [form.cost for form in found]
-    modelled = any(c.solo.certificate.method == "modelled" for c in costs)
-    doubt = (
-        ""
-        if all(c.solo.certificate.energy_valid for c in costs)
-        else "CodeCarbon and our formula differ by more than 5 %"
-    )
-
-    def carbon(bound: Callable[[Range], float]) -> float:
-        return float(np.mean([1e3 * bound(c.energy_kwh_per_1000) * c.solo.certificate.grid_g_per_kwh for c in costs]))
-
-    return {
-        "memory": Figure(max(c.peak_memory_mb for c in costs)),
-        "cpu": _mean([c.cpu_s_per_1000 for c in costs]),
-        "mwh": _range([c.energy_kwh_per_1000 for c in costs], 1e6, modelled, doubt),
-        "mg": Figure(
-            _average(1e3 * c.emissions_g_per_1000 for c in costs), carbon(_low), carbon(_high), modelled, doubt
-        ),
-    }
-
-
-def _making(runs: Sequence[Run]) -> dict[str, Figure | None]:
-    made = [run.footprint for run in runs]
-    if not made:
-        return {}
-    modelled = any(m.certificate.method == "modelled" for m in made)
-    doubt = (
-        "" if all(m.certificate.energy_valid for m in made) else "CodeCarbon and our formula differ by more than 5 %"
-    )
-    over = "went over its budget" if any(run.steps > run.budget_steps for run in runs) else ""
-    return {
-        "making_wh": _range([m.energy_kwh for m in made], 1e3, modelled, doubt),
-        "making_g": Figure(_average(m.emissions_g for m in made), modelled=modelled, note=doubt),
-        "making_min": Figure(_average(m.wall_s / 60 for m in made), note=over),
-    }
-
-
-def energy_kwh(costs: Iterable[Cost]) -> float:
-    """Likely kWh per inference, mean over the tasks."""
-    return _average(c.energy_kwh_per_1000.likely / 1000 for c in costs)
-
-
-def _low(r: Range) -> float:
-    return r.low
-
-
-def _high(r: Range) -> float:
-    return r.high
-
-
-def _average(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
-
-
-def _mean(values: Sequence[float]) -> Figure:
-    return Figure(_average(values))
-
-
-def _percent(interval: Interval | None) -> Figure | None:
-    return None if interval is None else Figure(100 * interval.value, 100 * interval.low, 100 * interval.high)
-
-
-def _range(ranges: Sequence[Range], scale: float, modelled: bool, note: str) -> Figure:
-    low, likely, high = (scale * _average(getattr(r, bound) for r in ranges) for bound in ("low", "likely", "high"))
-    return Figure(likely, low, high, modelled, note)
-
-
-def _arithmetic(intervals: Sequence[Interval | None], note: str) -> Figure | None:
-    """Mean over the tasks; None where one has no interval."""
-    there = [i for i in intervals if i is not None]
-    if len(there) < len(intervals):
-        return None
-    mean = _mean_interval(there)
-    return Figure(mean.value, mean.low, mean.high, note=note)
-
-
-def _geometric(intervals: Sequence[Interval], note: str) -> Figure:
-    """Geometric mean over the tasks."""
-    logs = [Interval(value=log(i.value), low=log(i.low), high=log(i.high)) for i in intervals]
-    mean = _mean_interval(logs)
-    return Figure(exp(mean.value), exp(mean.low), exp(mean.high), note=note)
-
-
-def _mean_interval(intervals: Sequence[Interval]) -> Interval:
-    """Mean of independent figures: their half-widths add in squares."""
-    value, n = _average(i.value for i in intervals), len(intervals)
-    down = sum((i.value - i.low) ** 2 for i in intervals) ** 0.5 / n
-    up = sum((i.high - i.value) ** 2 for i in intervals) ** 0.5 / n
-    return Interval(value=value, low=value - down, high=value + up)

@@ -1,0 +1,36 @@
+"""The page on how it is measured: the noise floor, the launches, the machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from leaderboard.store import Board
+from leaderboard.table import Table
+
+
+def view(board: Board, rows: Table) -> dict[str, Any]:
+    """Noise floor, launches and repeated pairs of every row."""
+    noise = []
+    for row in rows.rows:
+        costs = [
+            r.deployments[row.deployment].cost for r in board.of(row.method).values() if row.deployment in r.deployments
+        ]
+        if costs:
+            pairs = sum(len(launch.candidate_block_ms) for cost in costs for launch in cost.launches)
+            dropped = sum(launch.dropped_pairs for cost in costs for launch in cost.launches)
+            noise.append(
+                {
+                    "row": row,
+                    "floor": max(cost.noise_floor for cost in costs),
+                    "launches": min(len(cost.launches) for cost in costs),
+                    "pairs": pairs,
+                    "dropped": dropped / (pairs + dropped) if pairs + dropped else 0.0,
+                    "noisy": any(cost.noisy for cost in costs),
+                }
+            )
+    solos = [form.cost.solo.certificate for record in board.records.values() for form in record.deployments.values()]
+    return {
+        "noise": noise,
+        "solo": solos[0] if solos else None,
+        "energy_invalid": sum(not c.energy_valid for c in solos),
+    }

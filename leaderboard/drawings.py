@@ -49,11 +49,12 @@ def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
 
 def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, float]]:
     """(step, value) points; where a stage counts its steps anew, they go on from the last."""
-    points, offset, last = [], 0, 0
+    points: list[tuple[float, float]] = []
+    offset, last, stage = 0, 0, ""
     for point in history:
-        if point.step < last:
+        if point.step < last or (point.step == last and point.stage != stage):
             offset += last
-        last = point.step
+        last, stage = point.step, point.stage
         value = getattr(point, field)
         if value is not None:
             points.append((float(offset + last), float(value)))

@@ -50,7 +50,7 @@ class Axis:
         if self.log:
             digits = -1 if self.high / self.low > 3 else -2
             return f"{number(value / 1e6, digits)} M" if value >= 1e6 else number(value, digits)
-        return number(value, 0 if self.high - self.low > 4 else 1 if self.high - self.low > 0.4 else 2)
+        return number(value, max(0, -floor(log10(_step(self.low, self.high)))))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def strip(figures: Sequence[Figure]) -> Axis:
 def span(values: Sequence[float]) -> tuple[float, float]:
     """Lowest and highest value with a margin."""
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 1.0
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return low - margin, high + margin
 
 
@@ -195,10 +195,14 @@ def log_span(values: np.ndarray) -> tuple[float, float]:
     return low / margin, high * margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _step(low: float, high: float) -> float:
     rough = (high - low) / 5
     unit = 10.0 ** floor(log10(rough))
-    step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
+    return next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    step = _step(low, high)
     return [k * step for k in range(ceil(low / step), floor(high / step) + 1)]
 
 

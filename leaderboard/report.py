@@ -67,13 +67,15 @@ def _bars(title: str, values: dict[str, float]) -> Block:
 
 def _map(title: str, rows: list[list[float]]) -> Block:
     most = max(abs(v) for row in rows for v in row) or 1
-    return Block(title, "map", [], [[(text(v), abs(v) / most) for v in row[:MOST]] for row in rows[:MOST]])
+    shares = [[abs(v) / most for v in row[:MOST]] for row in rows[:MOST]]
+    return Block(f"{title}, % of the largest", "map", [], [[(number(100 * s, 0), s) for s in row] for row in shares])
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[Block]:
     """A table of the simple entries; what has an inside follows, named by its row."""
     rows = rows[:MOST]
-    head = list(dict.fromkeys(key for row in rows for key, value in row.items() if _is_simple(value)))
+    keys = dict.fromkeys(key for row in rows for key, value in row.items() if _is_simple(value))
+    head = sorted(keys, key=lambda key: not all(isinstance(row.get(key), str) for row in rows))  # names come first
     lines = [[(text(row[key]) if key in row and _is_simple(row[key]) else "", 0.0) for key in head] for row in rows]
     made = [Block(title, "table", [_name(key) for key in head], lines)] if head else []
     for i, row in enumerate(rows, 1):

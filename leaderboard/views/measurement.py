@@ -29,8 +29,10 @@ def view(board: Board, rows: Table) -> dict[str, Any]:
                 }
             )
     solos = [form.cost.solo.certificate for record in board.records.values() for form in record.deployments.values()]
+    runs = [run.footprint.certificate for record in board.records.values() for run in record.runs]
     return {
         "noise": noise,
         "solo": solos[0] if solos else None,
-        "energy_invalid": sum(not c.energy_valid for c in solos),
+        "energy_invalid": sum(not c.energy_valid for c in solos + runs),
+        "energy_measured": len(solos + runs),
     }

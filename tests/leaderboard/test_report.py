@@ -32,7 +32,7 @@ def test_figures_become_bars_matrices_maps_and_records_tables():
     made = {block.title: block for block in blocks(report)}
     assert made[""].lines == [[("rank", 0.0), ("64", 0.0)]]
     assert [line[1] for line in made["sensitivity"].lines] == [("0.200", 0.5), ("−0.400", 1.0)]
-    assert made["importance"].lines[1] == [("2.00", 0.5), ("4.00", 1.0)]
+    assert made["importance, % of the largest"].lines[1] == [("50", 0.5), ("100", 1.0)]
     assert made["steps"].head == ["step", "pieces", "kept"]
     assert [said for said, _ in made["steps"].lines[0]] == ["trim", "8,000", ""]
     assert made["prune, scores"].kind == "bars"

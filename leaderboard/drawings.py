@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from leaderboard.schema import HistoryPoint, Record, TaskCard
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline with its name at the end."""
+    """A polyline, broken where a point starts anew, with its name at the end."""
 
     name: str
     points: list[tuple[float, float]]
     key: str = ""
+    starts: frozenset[int] = frozenset({0})  # indices of the points that are not joined to the one before
     label_y: float = 0.0
 
 
@@ -41,15 +42,22 @@ def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
     if not data:
         return None
     every = [point for points in data.values() for point in points]
-    x = Axis(0, max(step for step, _ in every), 44, 350)
-    y = Axis(*span([value for _, value in every]), 190, 16)
-    lines = [Line(task, [(x.at(step), y.at(value)) for step, value in points]) for task, points in data.items()]
+    x = Axis(0, max(step for step, _, _ in every), 44, 350)
+    y = Axis(*span([value for _, value, _ in every]), 190, 16)
+    lines = [
+        Line(
+            task,
+            [(x.at(step), y.at(value)) for step, value, _ in points],
+            starts=frozenset(i for i, point in enumerate(points) if i == 0 or point[2] != points[i - 1][2]),
+        )
+        for task, points in data.items()
+    ]
     return Lines(title, x, y, "optimiser steps", "", _spread(lines))
 
 
-def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, float]]:
-    """(step, value) points; where a stage counts its steps anew, they go on from the last."""
-    points: list[tuple[float, float]] = []
+def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, float, str]]:
+    """(step, value, stage) points; where a stage counts its steps anew, they go on from the last."""
+    points: list[tuple[float, float, str]] = []
     offset, last, stage = 0, 0, ""
     for point in history:
         if point.step < last or (point.step == last and point.stage != stage):
@@ -57,7 +65,7 @@ def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, flo
         last, stage = point.step, point.stage
         value = getattr(point, field)
         if value is not None:
-            points.append((float(offset + last), float(value)))
+            points.append((float(offset + last), float(value), point.stage))
     return points
 
 
@@ -66,7 +74,7 @@ def _spread(lines: list[Line], apart: float = 13.0) -> list[Line]:
     placed, last = [], -1e9
     for line in sorted(lines, key=lambda line: line.points[-1][1]):
         last = max(line.points[-1][1] + 4, last + apart)
-        placed.append(Line(line.name, line.points, line.key, round(last, 1)))
+        placed.append(replace(line, label_y=round(last, 1)))
     return placed
 
 

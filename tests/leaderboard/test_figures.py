@@ -66,6 +66,7 @@ def test_a_learning_curve_goes_on_where_a_stage_counts_anew(board):
     assert made.x.high == 30  # 20 of the first stage, 10 of the second
     places = [x for x, _ in made.lines[0].points]
     assert places == sorted(places)
+    assert made.lines[0].starts == {0, 2}  # the stages are not joined
 
 
 def test_a_shape_that_does_not_say_heads_and_neurons_is_not_drawn():

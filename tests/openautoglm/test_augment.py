@@ -1,5 +1,7 @@
 """Augmentation: labels, stop words, structure, nearest words and determinism, on a small vocabulary."""
 
+from typing import Any
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models
@@ -33,7 +35,7 @@ def encoded(*texts: str) -> Encoded:
 
 
 def run(examples, tokenizer, embedding, **knobs):
-    settings = {"copies": 4, "candidates": 3, "generator": torch.Generator().manual_seed(0)} | knobs
+    settings: Any = {"copies": 4, "candidates": 3, "generator": torch.Generator().manual_seed(0)} | knobs
     return augment(examples, embedding, tokenizer, **settings)
 
 

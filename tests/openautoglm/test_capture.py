@@ -1,12 +1,21 @@
 """What is captured inside a model equals what the model itself computes."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from openautoglm.distillation.capture import first_layers, recorded, recorded_scores
 
-SIZES = {"hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 32, "vocab_size": 40}
+CONFIG: Any = {
+    "hidden_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 32,
+    "vocab_size": 40,
+    "attn_implementation": "eager",
+}
 IDS = torch.tensor([[2, 7, 8, 9, 3], [2, 11, 3, 0, 0]])
 MASK = (IDS != 0).long()
 
@@ -14,7 +23,7 @@ MASK = (IDS != 0).long()
 @pytest.fixture(scope="module")
 def bert():
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(**SIZES, attn_implementation="eager")).eval().bert
+    return BertForSequenceClassification(BertConfig(**CONFIG)).eval().bert
 
 
 @torch.no_grad()

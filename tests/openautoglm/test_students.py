@@ -1,5 +1,8 @@
 """The students' classes: sizes in the real shape, sharing, NoNorm, what is copied, and that a saved one loads again."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
@@ -9,10 +12,10 @@ from openautoglm import architectures
 from openautoglm.architectures import albert, distilbert, mobilebert
 from openautoglm.student import load_model, parameter_count, save_model
 
-REAL = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+REAL: Any = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 IDS = torch.tensor([[2, 7, 8, 9, 3, 30], [2, 11, 3, 0, 0, 0]])
 MASK = (IDS != 0).long()
-STUDENTS = {
+STUDENTS: dict[str, Callable[[Any], Any]] = {
     "distilbert": lambda bert: distilbert.shaped_like(bert, 3),
     "tinybert": tinybert.shaped_like,
     "mobilebert": mobilebert.shaped_like,
@@ -24,7 +27,7 @@ STUDENTS = {
 def bert():
     """A small BERT with the irregular weights of a trained one."""
     torch.manual_seed(0)
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]  # num_labels goes through **kwargs
         vocab_size=40,
         hidden_size=48,
         num_hidden_layers=6,
@@ -98,17 +101,21 @@ def test_alberts_shared_layer_starts_as_the_teachers(bert):
 
 
 @torch.no_grad()
-def test_alberts_embedding_is_exact_in_the_rank_of_the_words(bert):
-    """Words, positions and types in a space of 11 dimensions, with one more for the mean: nothing is lost but the norm."""
+def test_alberts_words_are_the_best_of_their_rank(bert):
+    student = albert.shaped_like(bert, 12)
+    albert.factorise_embedding(student, bert, IDS)
+    all_values = torch.linalg.svdvals(bert.bert.embeddings.word_embeddings.weight)
+    kept = torch.linalg.svdvals(student.albert.embeddings.word_embeddings.weight)
+    torch.testing.assert_close(kept, all_values[:12], rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_alberts_embedding_gives_the_teachers_for_the_sample_where_it_can(bert):
+    """12 pieces in 48 dimensions: a linear map behind the layer norm can reach every one of them."""
     student = albert.shaped_like(bert, 48).eval()
     albert.factorise_embedding(student, bert, IDS)
-    words, table = student.albert.embeddings.word_embeddings.weight, bert.bert.embeddings.word_embeddings.weight
-    torch.testing.assert_close(words @ words.T, table @ table.T, rtol=1e-3, atol=1e-3)  # a rotation at full rank
-    smaller = albert.shaped_like(bert, 12)
-    albert.factorise_embedding(smaller, bert, IDS)
-    singular = torch.linalg.svdvals(table)
-    kept = torch.linalg.svdvals(smaller.albert.embeddings.word_embeddings.weight)
-    torch.testing.assert_close(kept, singular[:12], rtol=1e-3, atol=1e-3)
+    ours = student.albert.encoder.embedding_hidden_mapping_in(student.albert.embeddings(IDS))
+    torch.testing.assert_close(ours, bert.bert.embeddings(IDS), rtol=1e-2, atol=1e-2)
 
 
 def test_no_norm_is_gamma_x_plus_beta(bert):

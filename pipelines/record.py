@@ -53,8 +53,9 @@ def _run(method: str, task: str, seed: int) -> Run:
     """One seed's making. The teacher's is its fine-tuning: as a method it does nothing."""
     made = paths.finetuned(task, seed) if method == "teacher" else paths.compressed(task, method, seed)
     footprint, steps, history = training.read_run(made)
-    about = read_json(paths.compressed(task, method, seed) / "student.json")
-    return Run(seed=seed, steps=steps, budget_steps=about["budget_steps"], footprint=footprint, history=history)
+    allowed = read_json(paths.compressed(task, method, seed) / "student.json")["budget_steps"]
+    budget = steps if method == "teacher" else allowed
+    return Run(seed=seed, steps=steps, budget_steps=budget, footprint=footprint, history=history)
 
 
 def _deployments(method: str, task: str, seeds: list[int]) -> dict[str, Deployment]:

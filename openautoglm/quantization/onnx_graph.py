@@ -98,9 +98,16 @@ def store_in_16_bits(model: onnx.ModelProto, names: set[str]) -> None:
 
 
 def share_equal_weights(model: onnx.ModelProto) -> None:
-    """Store initializers of equal bytes once: the exporter unfolds layers that share weights. In place."""
+    """Store initializers of equal bytes once, and let every user name them directly. In place.
+
+    The exporter gives layers that share a weight an Identity of it each, behind which the quantizer sees no weight.
+    """
     first: dict[tuple, str] = {}
     same: dict[str, str] = {}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in weights]:
+        same[node.output[0]] = node.input[0]
+        model.graph.node.remove(node)
     for tensor in list(model.graph.initializer):
         key = (tensor.data_type, tuple(tensor.dims), hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).digest())
         if key in first:
@@ -110,8 +117,8 @@ def share_equal_weights(model: onnx.ModelProto) -> None:
             first[key] = tensor.name
     for node in model.graph.node:
         for i, name in enumerate(node.input):
-            if name in same:
-                node.input[i] = same[name]
+            while name in same:
+                name = node.input[i] = same[name]
 
 
 def _tables(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -92,18 +92,19 @@ def _reason(stderr: str, wanted: dict[str, str]) -> str:
     """pip's complaint as one message that says what to do."""
     if "No module named pip" in stderr:
         return f"{sys.executable} has no pip. Run `{sys.executable} -m ensurepip`, or `make` to build the environment."
-    errors = [line.removeprefix("ERROR: ").strip() for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    names = ", ".join(wanted)
     if "DO NOT MATCH THE HASHES" in stderr:
-        lines = [line.strip() for line in stderr.splitlines()]
-        got = next((line for line in lines if line.startswith("Got")), "")
+        got = next((line.strip() for line in stderr.splitlines() if line.strip().startswith("Got")), "")
         return (
-            f"The package index gave other bytes than params.yaml pins for {', '.join(wanted)} ({got}). "
+            f"The package index gave other bytes than params.yaml pins for {names} ({got}). "
             "Do not use them: check the index, or the hash under `packages`."
         )
-    return (
-        f"pip could not download {', '.join(wanted)}: {errors[-1] if errors else stderr.strip()[-300:]}. "
-        "Check the network and pip's index (`pip config list`), and run the command again."
-    )
+    if "connection broken by" in stderr:
+        reason = stderr.rpartition("connection broken by")[2].splitlines()[0].strip(" '\"")[-160:]
+        return f"The package index cannot be reached for {names} ({reason}). Check the network and `pip config list`."
+    errors = [line.removeprefix("ERROR: ").strip() for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    told = errors[-1] if errors else stderr.strip()[-300:]
+    return f"pip could not download {names} ({told}). Check pip's index (`pip config list`) and the disk."
 
 
 def unpack(archive: Path, folder: Path) -> None:

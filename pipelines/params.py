@@ -158,7 +158,7 @@ def _nearest(given: str, names: list[str]) -> str:
 def known(table: dict[str, Any], name: str, what: str, where: str) -> Any:
     """table[name], or a UserError that names the nearest key and all known ones."""
     if name not in table:
-        raise UserError(f"No {what} {name!r} in {where}{_nearest(name, list(table))}.")
+        raise UserError(f"No {what} {name!r} in {where}{_nearest(name, list(table))}")
     return table[name]
 
 

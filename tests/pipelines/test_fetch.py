@@ -73,9 +73,7 @@ def test_a_damaged_download_is_fetched_again(index, tmp_path):
 
 def test_unknown_package_and_unreachable_index_say_what_to_do(index, tmp_path, monkeypatch):
     nowhere = {"nowhere==1.0": "sha256:" + "0" * 64}
-    with pytest.raises(
-        UserError, match=r"could not download nowhere==1.0 \(No matching.*pip config list"
-    ):
+    with pytest.raises(UserError, match=r"could not download nowhere==1.0 \(No matching.*pip config list"):
         fetch.download(nowhere, tmp_path / "downloads")
     nothing = {"NO_INDEX": "0", "INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "1", "CONFIG_FILE": "/dev/null"}
     for name, value in nothing.items():

@@ -1,3 +1,0 @@
-from tests.baselines.conftest import case
-
-__all__ = ["case"]

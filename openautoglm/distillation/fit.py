@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,17 +73,16 @@ def fit(
     seed = session.seed * 1000 + session.fits
     torch.manual_seed(seed)
     run.start(seed)
-    if path:
-        checkpoint.load(path, run)
+    if path and (found := checkpoint.load(path)):
+        run.restore(*found)
     saved = time.monotonic()
     with tqdm(total=recipe.steps, initial=run.step, desc=stage, unit="step", disable=None) as bar:
         while run.step < recipe.steps:
-            session_point = run.advance()
-            if session_point:
-                session.on_point(session_point)
+            if point := run.advance():
+                session.on_point(point)
             bar.update()
             if path and (time.monotonic() - saved > CHECKPOINT_S or run.step == recipe.steps):
-                checkpoint.save(path, run)
+                checkpoint.save(path, *run.state())
                 saved = time.monotonic()
     run.finish()
     torch.manual_seed(seed + 500)  # what follows is the same, whether this fit ran or was found finished
@@ -119,6 +118,32 @@ class _Fit:
     def start(self, seed: int) -> None:
         self.seed = seed
         self.model.train()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a resumed fit needs: weights, best weights, optimiser, random state; and where it stands."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        facts = {"stage": self.stage, "step": self.step, "losses": self.losses, "counted": self.counted}
+        return tensors | {"random": torch.get_rng_state()}, facts | {"best_score": self.best_score}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on from what `state` gave; the state of another stage or model is left alone."""
+        weights, own = checkpoint.under(tensors, "model."), self.model.state_dict()
+        same_shapes = {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}
+        if facts["stage"] != self.stage or not same_shapes:
+            return
+        self.model.load_state_dict(weights)
+        self.best = checkpoint.under(tensors, "best.") or None
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in checkpoint.under(tensors, "optimizer.").items():
+            i, key = name.split(".", 1)
+            moments.setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.step, self.losses, self.counted = facts["step"], facts["losses"], facts["counted"]
+        self.best_score = facts["best_score"]
+        torch.set_rng_state(tensors["random"])
 
     def advance(self) -> Point | None:
         """One optimiser step; a point of the learning curve at each quarter of an epoch."""

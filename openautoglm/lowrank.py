@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from openautoglm.architectures.bert import FactorisedEmbedding
+from openautoglm.distillation.embedding import leading_directions
 
 
 def factorise(embedding: nn.Embedding, counts: Tensor, rank: int) -> FactorisedEmbedding:
@@ -16,10 +17,9 @@ def factorise(embedding: nn.Embedding, counts: Tensor, rank: int) -> FactorisedE
     """
     table = embedding.weight.detach().double()
     weights = (counts.double() + 1).sqrt()[:, None]
-    _, _, right = torch.linalg.svd(weights * table, full_matrices=False)
-    basis = right[: min(rank, len(right))]  # (rank, hidden), orthonormal
-    factors = FactorisedEmbedding(table.shape[0], len(basis), table.shape[1])
+    basis = leading_directions(weights * table, rank)  # (hidden, rank), orthonormal
+    factors = FactorisedEmbedding(table.shape[0], basis.shape[1], table.shape[1])
     with torch.no_grad():
-        factors.table.weight.copy_((table @ basis.T).float())
-        factors.projection.weight.copy_(basis.T.float())
+        factors.table.weight.copy_(table @ basis)
+        factors.projection.weight.copy_(basis)
     return factors

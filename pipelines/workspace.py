@@ -78,6 +78,7 @@ def _tracked() -> list[str]:
 
 
 def _dvc(folder: Path, targets: list[str]) -> int:
-    # The tests' and stages' `python` is the one that runs this.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # The stages' `python` is the one that runs this; the runs of all profiles stand in one MLflow.
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path('mlflow.db').resolve()}"}
+    environment = store | os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode

@@ -23,7 +23,8 @@ from openautoglm.student import Student, parameter_count, save_model
 from openautoglm.task import Split, Task
 
 OPSET = 17
-# Largest |difference| of logits from PyTorch in float32, as a share of their largest |value|, over CHECKED dev texts.
+# Largest |difference| of logits from PyTorch in float32 over CHECKED dev texts, as a share of their largest |value|, or of
+# 1 where that is smaller: the logits of a barely trained model are all near 0, and rounding is not.
 TOLERANCE = {"torch-fp32": 1e-4, "onnx-fp32": 1e-3, "onnx-int8": 0.5, "onnx-plan": 0.5}
 CHECKED = 32
 
@@ -137,7 +138,7 @@ def _check(folder: Path, student: Student, task: Task, tolerance: float) -> None
     with torch.inference_mode():
         for batch in in_order(encode(student.tokenizer, split, task.max_length), 1):
             expected[batch.index.numpy()] = student.model(**batch.inputs).logits.numpy()
-    difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-6))
+    difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1.0))
     if not difference <= tolerance:
         raise ArtifactError(
             f"{folder}: its logits differ from PyTorch's by {difference:.2g} of their size (allowed {tolerance}); "

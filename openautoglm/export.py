@@ -23,8 +23,8 @@ from openautoglm.student import Student, parameter_count, save_model
 from openautoglm.task import Split, Task
 
 OPSET = 17
-# Largest |difference| of logits from PyTorch in float32 over CHECKED dev texts, as a share of their largest |value|, or of
-# 1 where that is smaller: the logits of a barely trained model are all near 0, and rounding is not.
+# Largest |difference| of logits from PyTorch in float32 over CHECKED dev texts, as a share of their largest |value|,
+# or of 1 where that is smaller: the logits of a barely trained model are all near 0, and rounding is not.
 TOLERANCE = {"torch-fp32": 1e-4, "onnx-fp32": 1e-3, "onnx-int8": 0.5, "onnx-plan": 0.5}
 CHECKED = 32
 

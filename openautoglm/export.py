@@ -77,7 +77,7 @@ def _onnx_int8(student: Student) -> tuple[str, str, Callable[[Path], None]]:
 
 
 def _onnx_plan(student: Student) -> tuple[str, str, Callable[[Path], None]]:
-    """The student's own precision plan (openautoglm.quantization.plan)."""
+    """The student's own precision plan (openautoglm.quantization.onnx_graph.apply_plan)."""
     if not student.plan:
         raise ArtifactError("Deployment 'onnx-plan' needs a student with a precision plan; this one has none.")
     plan = student.plan

@@ -6,7 +6,6 @@ everyone's bytes the same. Only data is unpacked; the code in the packages is le
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import stat
 import subprocess
@@ -17,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from openautoglm.artifact import file_sha256
 from pipelines import params
 from pipelines.errors import UserError, stage
 from pipelines.params import paths
@@ -64,15 +64,7 @@ def download(packages: dict[str, str], folder: Path) -> dict[str, Path]:
 
 
 def _by_hash(folder: Path) -> dict[str, Path]:
-    return {f"sha256:{_sha256(file)}": file for file in sorted(folder.iterdir()) if file.is_file()}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return {f"sha256:{file_sha256(file)}": file for file in sorted(folder.iterdir()) if file.is_file()}
 
 
 def _pip_download(wanted: dict[str, str], folder: Path) -> None:

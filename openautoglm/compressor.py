@@ -17,7 +17,7 @@ from openautoglm.architectures import family
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.distillation.data import Batch, Encoded, encode, in_order, limited
 from openautoglm.distillation.fit import Recipe, dev_score, device, fit, mixed_precision
-from openautoglm.distillation.losses import soft_labels, task_loss
+from openautoglm.distillation.losses import taught
 from openautoglm.importance import fisher
 from openautoglm.student import Student, Teacher, load_teacher, parameter_count
 from openautoglm.task import Budget, Split, Task
@@ -49,7 +49,6 @@ class _Plan:
 
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
         self.task, self.config, self.budget = task, config, budget
-        self.kind = task.kind
         self.model, self.tokenizer = teacher.copy().to(device()), teacher.tokenizer
         self.targets = Targets.of(teacher, task)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "steps": []}
@@ -150,17 +149,15 @@ class _Plan:
         fit(self.model, self.train, lambda batch: self._loss(batch, hidden), recipe, stage=stage, score=self._score)
 
     def _loss(self, batch: Batch, hidden: bool) -> Tensor:
-        weight = self.config.distill_loss_weight
-        output = self.model(**batch.inputs, output_hidden_states=hidden)
+        config, output = self.config, self.model(**batch.inputs, output_hidden_states=hidden)
         logits = self.targets.logits[batch.index].to(output.logits.device)
-        soft = soft_labels(output.logits, logits, self.kind, self.config.distill_temperature)
-        loss = weight * soft + (1 - weight) * task_loss(output.logits, batch.labels, self.kind)
+        loss = taught(
+            output.logits, logits, batch.labels, self.task.kind, config.distill_temperature, config.distill_loss_weight
+        )
         if hidden:
-            states = torch.stack(
-                [state[:, 0] for state in output.hidden_states], 1
-            ).float()  # (batch, layers + 1, hidden)
+            states = _first_states(output).float()
             target = self.targets.states[batch.index].to(states.device).float()
-            loss = loss + self.config.hidden_loss_weight * (states - target).pow(2).mean()
+            loss = loss + config.hidden_loss_weight * (states - target).pow(2).mean()
         return loss
 
     def _score(self) -> float:
@@ -187,8 +184,13 @@ class Targets:
             with mixed_precision():
                 output = model(**batch.to(device()).inputs, output_hidden_states=True)
             logits.append(output.logits.float().cpu())
-            states.append(torch.stack([state[:, 0] for state in output.hidden_states], 1).bfloat16().cpu())
+            states.append(_first_states(output).bfloat16().cpu())
             index.append(batch.index)
         order = torch.cat(index).argsort()
         # clones, because tensors made under inference mode cannot take part in training
         return cls(torch.cat(logits)[order].clone(), torch.cat(states)[order].clone())
+
+
+def _first_states(output: Any) -> Tensor:
+    """The [CLS] state of every layer, the embedding's first: (batch, layers + 1, hidden)."""
+    return torch.stack([state[:, 0] for state in output.hidden_states], 1)

@@ -11,11 +11,7 @@ from pipelines.params import Params, paths
 
 def grid(settings: Params) -> Grid:
     """The methods, tasks and deployments of params.yaml: never what happens to lie in a folder."""
-    return Grid(
-        methods=list(settings.methods),
-        tasks=list(settings.tasks),
-        deployments={method: settings.deployments_of(method) for method in settings.methods},
-    )
+    return Grid(methods=list(settings.methods), tasks=list(settings.tasks), deployments=settings.deployments)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Open-AutoGLM: trimmed vocabulary, low-rank embedding, Fisher pruning, progressive distillation, INT8 by plan."""
+"""Open-AutoGLM: trimmed vocabulary, Fisher pruning with refit, progressive distillation, INT8 and INT4 by plan."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEPT = (
     "pruning of heads and FFN neurons by importance, mixed precision, progressive distillation at T = 3."
 )
 LEFT_OUT = (
-    "Search, re-parameterisation, quantisation-aware training and dynamic inference are not in this version. "
-    "The vocabulary is the task's own: the model is specific to it."
+    "This row prunes by one ratio over all layers; the search's structures, low-rank linears, re-parameterised "
+    "branches, quantisation-aware training and early exits are knobs that it leaves off. The vocabulary is the task's "
+    "own: the model is specific to it."
 )
-
 
 KNOBS = CompressionConfig().model_dump()
 

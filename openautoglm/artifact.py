@@ -3,7 +3,7 @@
     artifact/
       manifest.json      what it is (Manifest) and the sha256 and size of every other file
       tokenizer.json     a `tokenizers` file: text -> ids, cut at max_length
-      model.onnx         or model.safetensors + config.json, by runtime
+      model.onnx         or model.safetensors + config.json, by runtime; or segment_0.onnx, ... of a model with exits
 
 Written aside and renamed, so that a folder with a manifest is whole. No torch, no pickle.
 """
@@ -11,14 +11,19 @@ Written aside and renamed, so that a folder with a manifest is whole. No torch, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from leaderboard.aside import replacing_folder
+
 FORMAT = 1
+NAME = r"[A-Za-z0-9_][\w.-]{0,99}"  # of a file in the folder: nothing that leads out of it
+OPTIONAL = {"exits"}  # fields that a manifest states only where it has them
 
 
 class ArtifactError(ValueError):
@@ -39,19 +44,17 @@ class Manifest:
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     format: int = FORMAT
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    exits: dict[str, Any] | None = None  # of a model with exits: {"segments": file names, "route": Route.describe()}
 
 
 def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
     """Let `fill` write the files into an empty folder, add the manifest, and move all to `folder` at once."""
-    aside = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    fill(aside)
-    listed = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
-    text = json.dumps(asdict(manifest) | {"files": listed}, indent=1, sort_keys=True)
-    (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with replacing_folder(folder) as aside:
+        fill(aside)
+        listed = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
+        stated = {key: value for key, value in asdict(manifest).items() if value is not None}
+        text = json.dumps(stated | {"files": listed}, indent=1, sort_keys=True, allow_nan=False)
+        (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return folder
 
 
@@ -62,19 +65,34 @@ def read(folder: Path, *, check_hashes: bool = True) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{folder}: no manifest.json, so this is not an artifact folder.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    known = {f.name for f in fields(Manifest)}
-    if not isinstance(raw, dict) or set(raw) != known or raw["format"] != FORMAT:
+    if not _states(raw):
         raise ArtifactError(f"{path}: not a manifest of format {FORMAT}. Export the model with this version.")
     manifest = Manifest(**(raw | {"labels": tuple(raw["labels"]), "inputs": tuple(raw["inputs"])}))
     for name, listed in manifest.files.items():
         file = Path(folder) / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
+        if not re.fullmatch(NAME, name, re.ASCII) or file.is_symlink() or not file.is_file():
             raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is not a plain file in the folder.")
         if check_hashes and file_sha256(file) != listed["sha256"]:
             raise ArtifactError(f"{file}: differs from its hash in the manifest. Export or copy the artifact again.")
     return manifest
+
+
+def _states(raw: Any) -> bool:
+    """Is it a manifest: every field there, and of its type?"""
+    if not isinstance(raw, dict) or set(raw) | OPTIONAL != {f.name for f in fields(Manifest)}:
+        return False
+    texts = [raw[key] for key in ("runtime", "precision", "kind")]
+    lists, tables = [raw["labels"], raw["inputs"]], [raw["shape"], raw["files"], raw.get("exits", {})]
+    return (
+        raw["format"] == FORMAT
+        and all(isinstance(raw[key], int) for key in ("max_length", "parameters"))
+        and all(isinstance(x, list) for x in lists)
+        and all(isinstance(x, str) for x in [*texts, *itertools.chain(*lists)])
+        and all(isinstance(x, dict) for x in tables)
+        and all(isinstance(x, dict) and isinstance(x.get("sha256"), str) for x in raw["files"].values())
+    )
 
 
 def size(folder: Path) -> int:

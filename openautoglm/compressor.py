@@ -1,41 +1,54 @@
 """AutoCompressor: the steps of Open-AutoGLM, one after the other, each switched by the config.
 
-vocabulary -> embedding rank -> rounds of (importance, refit, slice, recover) -> distillation -> precision plan
+vocabulary -> embedding rank -> rounds of (importance, refit, slice, recover) -> low-rank linears -> branches ->
+distillation -> fused branches -> precision plan -> quantisation-aware training -> exits
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from openautoglm import lowrank, pruning, vocabulary
-from openautoglm.architectures import family
+from openautoglm import architectures, dynamic, lowrank, pruning, reparam, sensitivity, vocabulary
 from openautoglm.config import CompressionConfig, read_config
-from openautoglm.distillation.data import Batch, Encoded, encode, in_order, limited
-from openautoglm.distillation.fit import Recipe, dev_score, device, fit, mixed_precision
+from openautoglm.cost_table import Widths
+from openautoglm.distillation.data import Batch, Encoded, encode, limited
+from openautoglm.distillation.fit import Recipe, dev_score, device, fit
 from openautoglm.distillation.losses import taught
-from openautoglm.importance import fisher
-from openautoglm.student import Student, Teacher, load_teacher, parameter_count
+from openautoglm.distillation.targets import Targets, read_states
+from openautoglm.importance import Importance, importance
+from openautoglm.pruning import Kept
+from openautoglm.quantization import mixed
+from openautoglm.quantization.qat import fine_tune_quantised
+from openautoglm.student import Student, Teacher, parameter_count
 from openautoglm.task import Budget, Split, Task
+from openautoglm.teachers import as_teacher
 
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
+SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
+EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
 
 
 class AutoCompressor:
     """Compresses a fine-tuned classifier or regressor.
 
-    model: a folder with config.json, model.safetensors and tokenizer.json, or a Teacher that is loaded already.
+    model: a folder with config.json, model.safetensors and tokenizer.json, a name on the hub, a loaded transformers
+    model (with `tokenizer`), or a Teacher.
     config: a dict, a JSON file or a CompressionConfig; an unknown key is refused with the nearest known one.
     """
 
     def __init__(
-        self, model: Teacher | str | Path, config: dict[str, Any] | str | Path | CompressionConfig | None = None
+        self,
+        model: Teacher | nn.Module | str | Path,
+        config: dict[str, Any] | str | Path | CompressionConfig | None = None,
+        *,
+        tokenizer: Any = None,
     ) -> None:
-        self.teacher = model if isinstance(model, Teacher) else load_teacher(Path(model))
+        self.teacher = as_teacher(model, tokenizer)
         self.config = read_config(config)
 
     def run(self, task: Task, budget: Budget | None = None) -> Student:
@@ -59,62 +72,63 @@ class _Plan:
         self.train, self.dev = (
             encode(self.tokenizer, s, self.task.max_length) for s in (self.task.train, self.task.dev)
         )
-        self._factorise()
+        self._factorise_embedding()
         steps = self._prune()
-        self._distil(steps)
+        self._factorise_linears()
+        exit_steps = int(EXIT_SHARE * steps) if self.config.exits else 0
+        qat_steps = int(self.config.qat_share * steps)
+        self._distil(steps - exit_steps - qat_steps)
+        plan = self._plan()
+        if qat_steps:
+            self._quantise(plan, qat_steps)
+        exits = self._exits(exit_steps) if self.config.exits else None
         self.report |= {"before": before, "after": self._shape()}
-        int8 = self.config.quantize_layers
-        plan = {group: "int8" if group in int8 else "fp16" for group in ("embedding", "attention", "ffn", "head")}
-        return Student(self.model, self.tokenizer, plan, self.report)
+        tokenizer = limited(self.tokenizer, self.task.max_length)
+        return Student(self.model, tokenizer, plan, self.report, exits)
 
     def _shape(self) -> dict[str, Any]:
-        shape = family(self.model.config.model_type).shape(self.model)
-        return {"parameters": parameter_count(self.model), **shape}
+        return {"parameters": parameter_count(self.model), **architectures.shape(self.model)}
 
     def _tell(self, step: str, **found: Any) -> None:
         self.report["steps"].append({"step": step, "parameters": parameter_count(self.model), **found})
 
     def _trim(self) -> None:
         """Drop word pieces that train does not use, and positions past the longest input."""
-        architecture = family(self.model.config.model_type)
-        architecture.trim_positions(self.model, self.task.max_length)
+        architectures.trim_positions(self.model, self.task.max_length)
         if self.config.vocabulary_size is None:
             return
         cut = limited(self.tokenizer, self.task.max_length)
         texts = self.task.train.texts
         trimmed, old_ids = vocabulary.trim(cut, texts, self.config.vocabulary_size)
-        table = architecture.word_embedding(self.model)
-        architecture.set_word_embedding(self.model, vocabulary.select_rows(table, old_ids))
+        vocabulary.keep_rows(self.model, old_ids)
         self.tokenizer = trimmed
         self._tell("vocabulary", pieces=len(old_ids), task_specific=True)
 
-    def _factorise(self) -> None:
+    def _factorise_embedding(self) -> None:
         if self.config.embedding_rank is None:
             return
-        architecture = family(self.model.config.model_type)
         counts = torch.bincount(
             torch.tensor([i for ids in self.train.ids for i in ids]), minlength=self.model.config.vocab_size
         )
-        table = architecture.word_embedding(self.model).cpu()
-        architecture.set_word_embedding(self.model, lowrank.factorise(table, counts, self.config.embedding_rank))
+        table = architectures.word_embedding(self.model).cpu()
+        architectures.set_word_embedding(self.model, lowrank.factorise(table, counts, self.config.embedding_rank))
         self.model.to(device())
         self._tell("embedding", rank=self.config.embedding_rank, dev_score=self._score())
 
     def _prune(self) -> int:
         """Rounds of pruning with recovery in between; the optimiser steps that are left."""
-        left, rounds = self.budget.steps, self.config.pruning_rounds if self.config.pruning_ratio else 0
-        sample = self._calibration()
-        weights = self._encoder_weights()
+        left = self.budget.steps
+        rounds = self.config.pruning_rounds if self.config.pruning_ratio or self.config.structure else 0
+        sample, schedule = self._calibration(), self._schedule()
         for i in range(1, rounds + 1):
-            share = 1 - self.config.pruning_ratio * i / rounds  # of the teacher's heads and neurons that stays
-            importance = fisher(self.model, sample, self.task)
-            kept = pruning.choose(self.model, importance, 1 - share * weights / self._encoder_weights())
+            found = importance(self.model, sample, self.task, self.config.importance)
+            kept = schedule(found, i / rounds)
             pruning.prune(self.model, kept, sample)
             self._tell(
                 f"pruning {i}/{rounds}",
                 heads=[len(layer) for layer in kept.heads],
                 neurons=[len(layer) for layer in kept.neurons],
-                head_importance=[[float(f"{x:.4g}") for x in layer] for layer in importance.heads],
+                head_importance=[[float(f"{x:.4g}") for x in layer] for layer in found.heads],
                 dev_score=self._score(),
             )
             if i < rounds:
@@ -123,30 +137,109 @@ class _Plan:
                 left -= steps
         return left
 
-    def _encoder_weights(self) -> int:
-        layers = family(self.model.config.model_type).layers(self.model)
-        return sum(
-            layer.query.in_features * (4 * layer.heads * layer.head_size + 2 * layer.neurons) for layer in layers
-        )
+    def _schedule(self) -> Callable[[Importance, float], Kept]:
+        """What stays when a share of the way is done: by explicit widths, or by a ratio over the whole encoder."""
+        layers = architectures.layers(self.model)
+        if self.config.structure:
+            wanted, full = self.config.structure, [Widths(layer.heads, layer.neurons) for layer in layers]
+            pruning.between(full, wanted, 0.0)  # refused now, not after the first round
+            return lambda found, done: pruning.choose_widths(found, pruning.between(full, wanted, done))
+        weights = self._encoder_weights()
 
-    def _calibration(self) -> Encoded:
-        """The first `calibration_steps` texts of train (their order is a hash's, so they are a random sample)."""
-        count = min(self.config.calibration_steps, len(self.task.train))
+        def by_ratio(found: Importance, done: float) -> Kept:
+            share = 1 - self.config.pruning_ratio * done  # of the teacher's weights that stays
+            return pruning.choose(self.model, found, 1 - share * weights / self._encoder_weights())
+
+        return by_ratio
+
+    def _encoder_weights(self) -> int:
+        found = architectures.layers(self.model)
+        return sum(part.units * part.unit_weights for layer in found for part in (layer.attention, layer.ffn))
+
+    def _calibration(self, texts: int | None = None) -> Encoded:
+        """The first texts of train, `calibration_steps` by default (their order is a hash's: a random sample)."""
+        count = min(texts or self.config.calibration_steps, len(self.task.train))
         train = self.task.train
         return encode(self.tokenizer, Split(train.texts[:count], train.labels[:count]), self.task.max_length)
 
+    def _factorise_linears(self) -> None:
+        if self.config.linear_rank_share is None:
+            return
+        ranks = lowrank.factorise_linears(self.model, self._calibration(), share=self.config.linear_rank_share)
+        self._tell("low-rank linears", ranks=ranks, dev_score=self._score())
+
     def _distil(self, steps: int) -> None:
-        """Progressive distillation: hidden states and soft labels together, then soft labels alone."""
+        """Progressive distillation: hidden states and soft labels together, then soft labels alone.
+
+        Branches, where the config wants them, are there while it lasts.
+        """
+        if self.config.branch_ranks:
+            linears = reparam.add_branches(self.model, self.config.branch_ranks)
+            self._tell("branches", linears=linears)
         hidden = int(self.config.hidden_share * steps) if self.config.hidden_loss_weight else 0
         if hidden:
             self._fit("hidden states", hidden, hidden=True)
         if steps - hidden:
             self._fit("soft labels", steps - hidden, hidden=False)
+        reparam.fuse(self.model)
         self._tell("distillation", dev_score=self._score())
 
+    def _plan(self) -> dict[str, str]:
+        """Number formats: the config's, or by the sensitivity table, which the report keeps where it was measured."""
+        texts, tolerated = self.config.sensitivity_texts, self.config.mixed_precision_loss
+        if not texts and tolerated is None:
+            return self.config.plan()
+        sample = self._calibration(texts or SENSITIVITY_TEXTS)
+        table = sensitivity.sensitivity(self.model, sample, self.task.kind)
+        self.report["sensitivity"] = sensitivity.as_json(table)
+        if tolerated is None:
+            return self.config.plan()
+        return mixed.choose_formats(table, max_loss=tolerated) | self.config.precision
+
+    def _quantise(self, plan: dict[str, str], steps: int) -> None:
+        """Train under the plan's rounding, where rounding alone costs more than the threshold."""
+        told = fine_tune_quantised(
+            self.model,
+            plan,
+            self.train,
+            lambda batch: self._loss(batch, hidden=False),
+            self._score,
+            steps,
+            threshold=self.config.qat_threshold,
+            batch_size=self.budget.batch_size,
+        )
+        self._tell("quantisation-aware training", **told, dev_score=self._score())
+
+    def _exits(self, steps: int) -> dynamic.Exits:
+        """Early exits, trained with the model's end, and their route, fitted on dev."""
+        config, recipe = self.config, self._recipe(steps)
+        exits = dynamic.train(
+            self.model,
+            self.train,
+            self.targets.logits,
+            self.task,
+            recipe,
+            after=config.exits,
+            temperature=config.distill_temperature,
+            soft_weight=config.distill_loss_weight,
+            dev=self.dev,
+        )
+        route = dynamic.fit_route(self.model, exits, self.task, self.dev, tolerance=config.exit_tolerance)
+        self._tell("exits", after=config.exits, route=route.describe(), dev_score=self._score())
+        return exits
+
+    def _recipe(self, steps: int) -> Recipe:
+        return Recipe(steps, self.config.learning_rate, self.budget.batch_size, schedule="cosine", weight_decay=0.01)
+
     def _fit(self, stage: str, steps: int, *, hidden: bool) -> None:
-        recipe = Recipe(steps, self.config.learning_rate, self.budget.batch_size, schedule="cosine", weight_decay=0.01)
-        fit(self.model, self.train, lambda batch: self._loss(batch, hidden), recipe, stage=stage, score=self._score)
+        fit(
+            self.model,
+            self.train,
+            lambda batch: self._loss(batch, hidden),
+            self._recipe(steps),
+            stage=stage,
+            score=self._score,
+        )
 
     def _loss(self, batch: Batch, hidden: bool) -> Tensor:
         config, output = self.config, self.model(**batch.inputs, output_hidden_states=hidden)
@@ -155,42 +248,10 @@ class _Plan:
             output.logits, logits, batch.labels, self.task.kind, config.distill_temperature, config.distill_loss_weight
         )
         if hidden:
-            states = _first_states(output).float()
+            states = read_states(self.model, output, batch.attention_mask).float()
             target = self.targets.states[batch.index].to(states.device).float()
             loss = loss + config.hidden_loss_weight * (states - target).pow(2).mean()
         return loss
 
     def _score(self) -> float:
         return dev_score(self.model, self.task, self.dev)
-
-
-class Targets:
-    """What the teacher says of each train text, computed once: logits, and the [CLS] state of every layer.
-
-    Only [CLS] is aligned, because a trimmed vocabulary cuts the same text into other pieces.
-    """
-
-    def __init__(self, logits: Tensor, states: Tensor) -> None:
-        self.logits = logits  # (texts, outputs)
-        self.states = states  # (texts, layers + 1, hidden), bfloat16
-
-    @classmethod
-    @torch.inference_mode()
-    def of(cls, teacher: Teacher, task: Task) -> Targets:
-        """One pass of the teacher over train."""
-        model, examples = teacher.model, encode(teacher.tokenizer, task.train, task.max_length)
-        logits, states, index = [], [], []
-        for batch in tqdm(list(in_order(examples, 64)), desc="teacher's answers", unit="batch", disable=None):
-            with mixed_precision():
-                output = model(**batch.to(device()).inputs, output_hidden_states=True)
-            logits.append(output.logits.float().cpu())
-            states.append(_first_states(output).bfloat16().cpu())
-            index.append(batch.index)
-        order = torch.cat(index).argsort()
-        # clones, because tensors made under inference mode cannot take part in training
-        return cls(torch.cat(logits)[order].clone(), torch.cat(states)[order].clone())
-
-
-def _first_states(output: Any) -> Tensor:
-    """The [CLS] state of every layer, the embedding's first: (batch, layers + 1, hidden)."""
-    return torch.stack([state[:, 0] for state in output.hidden_states], 1)

@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from openautoglm.cost_table import Widths
+from openautoglm.errors import UserError
+
 Group = Literal["embedding", "attention", "ffn", "head"]
+GROUPS: tuple[Group, ...] = ("embedding", "attention", "ffn", "head")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A config that cannot be used: what was given, what is allowed."""
 
 
@@ -24,23 +28,57 @@ class CompressionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     pruning_ratio: float = Field(0.3, ge=0, lt=1, description="share of the encoder's weights to remove; 0: none")
+    structure: list[Widths] | None = Field(
+        None, description="[heads, neurons] of every layer, as a search found them; null: by `pruning_ratio`"
+    )
+    importance: Literal["fisher", "taylor", "magnitude"] = Field(
+        "fisher", description="how heads and neurons are ranked"
+    )
     pruning_rounds: int = Field(2, ge=1, le=8, description="remove in so many rounds, with recovery in between")
     calibration_steps: int = Field(512, ge=1, description="train texts that importance and refitting look at")
     vocabulary_size: int | None = Field(
         None, ge=200, description="keep the most frequent word pieces of train (and every character); null: all"
     )
     embedding_rank: int | None = Field(None, ge=1, description="rank of the word embedding; null: full")
+    linear_rank_share: float | None = Field(
+        None, gt=0, le=1, description="low-rank linears with this share of the encoder's weights; null: whole"
+    )
+    branch_ranks: list[int] = Field(
+        default=[], description="ranks of parallel branches in training, fused afterwards (re-parameterisation)"
+    )
+    exits: list[int] = Field(default=[], description="early exits after these layers (deployment onnx-dynamic)")
+    exit_tolerance: float = Field(0.002, ge=0, description="share of the dev score that exits may cost")
     distill_loss_weight: float = Field(
         0.7, ge=0, le=1, description="weight of the soft labels; the rest is the task's loss"
     )
     distill_temperature: float = Field(3.0, gt=0, description="temperature of the soft labels")
     hidden_loss_weight: float = Field(1.0, ge=0, description="weight of the layers' [CLS] states in the first stage")
     hidden_share: float = Field(0.4, ge=0, le=1, description="share of the steps that aligns hidden states too")
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
     quantize_layers: list[Group] = Field(
         default=["embedding", "attention", "ffn", "head"],
         description="groups in INT8; the others are stored in 16 bits",
     )
+    precision: dict[str, str] = Field(
+        default={}, description="formats that differ: {'embedding': 'int4', 'layer.0.ffn': 'fp16'}"
+    )
+
+    sensitivity_texts: int = Field(
+        0,
+        ge=0,
+        description="measure what rounding, factorising or dropping each part costs on so many texts; 0: no",
+    )
+    mixed_precision_loss: float | None = Field(
+        None,
+        ge=0,
+        description="choose each part's format by sensitivity, as small as this summed loss allows",
+    )
+    qat_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that trains under the plan's rounding")
+    qat_threshold: float = Field(0.002, ge=0, description="no such training where rounding costs dev no more than this")
+
+    def plan(self) -> dict[str, str]:
+        """Number formats of the parts of the model (openautoglm.quantization.onnx_graph)."""
+        return {g: "int8" if g in self.quantize_layers else "fp16" for g in GROUPS} | self.precision
 
 
 def read_config(given: dict[str, Any] | str | Path | CompressionConfig | None) -> CompressionConfig:

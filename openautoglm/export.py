@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
-import io
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
 
-from openautoglm import architectures, artifact
+from openautoglm import architectures, artifact, segments, tracing
 from openautoglm.artifact import ArtifactError, Manifest
 from openautoglm.distillation.data import encode, in_order, limited
+from openautoglm.dynamic import outputs
 from openautoglm.quantization import onnx_graph
+from openautoglm.route import Route
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, parameter_count, save_model
 from openautoglm.task import Split, Task
 
-OPSET = 17
-# Largest |difference| of logits from PyTorch in float32 over CHECKED dev texts, as a share of their largest |value|,
-# or of 1 where that is smaller: the logits of a barely trained model are all near 0, and rounding is not.
-TOLERANCE = {"torch-fp32": 1e-4, "onnx-fp32": 1e-3, "onnx-int8": 0.5, "onnx-plan": 0.5}
+# Root mean square of the logits' differences from PyTorch in float32 over CHECKED dev texts, as a share of the logits'
+# own, or of 1 where that is smaller: the logits of a barely trained model are near 0, and rounding is not. The mean,
+# because INT8 may miss one text of a hard-pruned model by half its size; a wrong graph is wrong about them all.
+TOLERANCE = {"torch-fp32": 1e-4, "onnx-fp32": 1e-3, "onnx-int8": 0.5, "onnx-plan": 0.5, "onnx-dynamic": 0.5}
 CHECKED = 32
 
 
@@ -35,58 +35,150 @@ def export(student: Student, deployment: str, folder: Path, task: Task) -> Path:
     The tolerance for INT8 is wide: it catches a broken graph, not rounding. What rounding costs is what the board's
     scores tell.
     """
-    if deployment not in DEPLOYMENTS:
-        raise ArtifactError(f"Deployment {deployment!r} is unknown; known: {', '.join(sorted(DEPLOYMENTS))}.")
-    model = copy.deepcopy(student.model).cpu().float().eval()
-    ready = Student(model, student.tokenizer, student.plan)
-    runtime, precision, fill = DEPLOYMENTS[deployment](ready)
-
-    def write(aside: Path) -> None:
-        limited(student.tokenizer, task.max_length).save(str(aside / "tokenizer.json"), pretty=False)
-        fill(aside)
-
-    manifest = Manifest(
-        runtime=runtime,
-        precision=precision,
-        kind=task.kind,
-        labels=task.labels,
-        max_length=task.max_length,
-        parameters=parameter_count(model),
-        shape=architectures.shape(model),
-    )
-    artifact.write(folder, manifest, write)
-    _check(folder, ready, task, TOLERANCE[deployment])
-    return folder
+    return _Exporter(student, task).write(deployment, folder)
 
 
-def _torch_fp32(student: Student) -> tuple[str, str, Callable[[Path], None]]:
-    return "torch", "float32", lambda folder: save_model(student.model, folder)
+def export_all(student: Student, deployments: Iterable[str], folder: Path, task: Task) -> list[Path]:
+    """As `export`, into folder/<deployment> each; the model is traced once for all of them."""
+    exporter = _Exporter(student, task)
+    return [exporter.write(deployment, folder / deployment) for deployment in deployments]
 
 
-def _onnx_fp32(student: Student) -> tuple[str, str, Callable[[Path], None]]:
-    return "onnx", "float32", lambda folder: onnx.save(_graph(student.model), str(folder / "model.onnx"))
+class _Exporter:
+    """A frozen copy of a student, with what its deployments share: the traced graph and PyTorch's answers."""
+
+    def __init__(self, student: Student, task: Task) -> None:
+        model = copy.deepcopy(student.model).cpu().float().eval()
+        exits = copy.deepcopy(student.exits).cpu().float().eval() if student.exits else None
+        self.student, self.task = Student(model, student.tokenizer, student.plan, exits=exits), task
+
+    @cached_property
+    def graph(self) -> onnx.ModelProto:
+        """The float32 graph; shared, so never changed."""
+        return tracing.graph(self.student.model)
+
+    @property
+    def checked(self) -> Split:
+        """The first CHECKED texts of dev."""
+        return Split(self.task.dev.texts[:CHECKED], self.task.dev.labels[:CHECKED])
+
+    @cached_property
+    def answers(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """CHECKED texts of dev and PyTorch's logits of them, (texts, outputs)."""
+        split, model = self.checked, self.student.model
+        logits = np.empty((len(split), self.task.outputs), dtype=np.float32)
+        with torch.inference_mode():
+            for batch in in_order(encode(self.student.tokenizer, split, self.task.max_length), 1):
+                logits[batch.index.numpy()] = model(**batch.inputs).logits.numpy()
+        return split.texts, logits
+
+    def write(self, deployment: str, folder: Path) -> Path:
+        """The artifact of one deployment, checked."""
+        if deployment not in DEPLOYMENTS:
+            raise ArtifactError(f"Deployment {deployment!r} is unknown; known: {', '.join(sorted(DEPLOYMENTS))}.")
+        runtime, precision, fill = DEPLOYMENTS[deployment](self)
+        student, task = self.student, self.task
+
+        def write(aside: Path) -> None:
+            limited(student.tokenizer, task.max_length).save(str(aside / "tokenizer.json"), pretty=False)
+            fill(aside)
+
+        manifest = Manifest(
+            runtime=runtime,
+            precision=precision,
+            kind=task.kind,
+            labels=task.labels,
+            max_length=task.max_length,
+            parameters=parameter_count(student.model),
+            shape=architectures.shape(student.model),
+        )
+        if deployment == "onnx-dynamic":
+            manifest = self._with_exits(manifest)
+        artifact.write(folder, manifest, write)
+        self._check(folder, TOLERANCE[deployment])
+        return folder
+
+    def _with_exits(self, manifest: Manifest) -> Manifest:
+        exits = self.student.exits
+        listed = [segment_file(i) for i in range(len(exits.after) + 1)]
+        described = {"segments": listed, "route": exits.route.describe()}
+        return replace(manifest, parameters=manifest.parameters + parameter_count(exits), exits=described)
+
+    def _check(self, folder: Path, tolerance: float) -> None:
+        predictor = Predictor(folder)
+        if not isinstance(predictor.session, segments.Segments):
+            texts, expected = self.answers
+            self._compare(folder, predictor.logits(texts), expected, tolerance)
+            return
+        student, exits, checked = self.student, self.student.exits, self.checked
+        ends = outputs(student.model, exits, encode(student.tokenizer, checked, self.task.max_length))[1]
+        for i, expected in enumerate(ends):  # every way by itself: which one a text takes may hang on rounding
+            predictor.session.route = Route.only(i, len(exits.after))
+            self._compare(folder, predictor.logits(checked.texts), expected, tolerance)
+
+    @staticmethod
+    def _compare(folder: Path, got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+        difference = _rms(got - expected) / max(_rms(expected), 1.0)
+        if not difference <= tolerance:
+            raise ArtifactError(
+                f"{folder}: its logits differ from PyTorch's by {difference:.2g} of their size (allowed {tolerance}); "
+                "the exported graph is wrong."
+            )
 
 
-def _onnx_int8(student: Student) -> tuple[str, str, Callable[[Path], None]]:
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
+def _torch_fp32(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
+    return "torch", "float32", lambda folder: save_model(exporter.student.model, folder)
+
+
+def _onnx_fp32(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
+    return "onnx", "float32", lambda folder: onnx.save(exporter.graph, str(folder / "model.onnx"))
+
+
+def _onnx_int8(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
     """The off-the-shelf quantizer: ONNX Runtime dynamic INT8, weights QInt8 per channel."""
     return (
         "onnx",
         "INT8 weights (one scale a channel, the embedding one in all), INT8 activations (dynamic)",
-        lambda folder: onnx.save(onnx_graph.quantize(_graph(student.model)), str(folder / "model.onnx")),
+        lambda folder: onnx.save(onnx_graph.quantize(exporter.graph), str(folder / "model.onnx")),
     )
 
 
-def _onnx_plan(student: Student) -> tuple[str, str, Callable[[Path], None]]:
+def _onnx_plan(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
     """The student's own precision plan (openautoglm.quantization.onnx_graph.apply_plan)."""
-    if not student.plan:
+    plan = exporter.student.plan
+    if not plan:
         raise ArtifactError("Deployment 'onnx-plan' needs a student with a precision plan; this one has none.")
-    plan = student.plan
     words = ", ".join(f"{group} {number_format}" for group, number_format in plan.items())
     return (
         "onnx",
         words,
-        lambda folder: onnx.save(onnx_graph.apply_plan(_graph(student.model), plan), str(folder / "model.onnx")),
+        lambda folder: onnx.save(onnx_graph.apply_plan(exporter.graph, plan), str(folder / "model.onnx")),
     )
+
+
+def _onnx_dynamic(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
+    """The precision plan's graph, cut at the exits (openautoglm.segments); float32 without a plan."""
+    student = exporter.student
+    if student.exits is None:
+        raise ArtifactError("Deployment 'onnx-dynamic' needs a student with exits; this one has none.")
+    plan, count = student.plan or {}, len(student.exits.after)
+    words = ", ".join(f"{group} {number_format}" for group, number_format in plan.items()) or "float32"
+
+    def fill(folder: Path) -> None:
+        whole = tracing.graph_with_exits(student.model, student.exits)
+        for i, segment in enumerate(segments.cut(onnx_graph.apply_plan(whole, plan), count)):
+            onnx.save(segment, str(folder / segment_file(i)))
+
+    return "onnx", words, fill
+
+
+def segment_file(number: int) -> str:
+    """The name of a segment in an artifact."""
+    return f"segment_{number}.onnx"
 
 
 DEPLOYMENTS = {
@@ -94,53 +186,5 @@ DEPLOYMENTS = {
     "onnx-fp32": _onnx_fp32,
     "onnx-int8": _onnx_int8,
     "onnx-plan": _onnx_plan,
+    "onnx-dynamic": _onnx_dynamic,
 }
-
-
-class _Logits(nn.Module):
-    """Ids and mask in, the bare logits out: what the ONNX graph computes."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-
-def _graph(model: Any) -> onnx.ModelProto:
-    """The model as an ONNX graph with free batch and length; equal weights are stored once."""
-    model.config._attn_implementation = "eager"
-    buffer = io.BytesIO()
-    example = torch.ones(2, 8, dtype=torch.long)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracer warnings of transformers' own code
-        torch.onnx.export(
-            _Logits(model).eval(),  # the exporter puts this mode back afterwards
-            (example, example),
-            buffer,  # type: ignore[arg-type]  # the exporter that is not dynamo's writes to any file
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
-            | {"logits": {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    graph = onnx.load_from_string(buffer.getvalue())
-    onnx_graph.share_equal_weights(graph)
-    return graph
-
-
-def _check(folder: Path, student: Student, task: Task, tolerance: float) -> None:
-    split = Split(task.dev.texts[:CHECKED], task.dev.labels[:CHECKED])
-    got = Predictor(folder).logits(split.texts)
-    expected = np.empty_like(got)
-    with torch.inference_mode():
-        for batch in in_order(encode(student.tokenizer, split, task.max_length), 1):
-            expected[batch.index.numpy()] = student.model(**batch.inputs).logits.numpy()
-    difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1.0))
-    if not difference <= tolerance:
-        raise ArtifactError(
-            f"{folder}: its logits differ from PyTorch's by {difference:.2g} of their size (allowed {tolerance}); "
-            "the exported graph is wrong."
-        )

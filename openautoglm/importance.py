@@ -1,59 +1,98 @@
-"""How much a model's loss depends on each attention head and FFN neuron: the diagonal of the mask's Fisher information.
+"""How much a model's loss depends on each head, each FFN neuron, and each whole sub-layer.
 
-Kwon et al. 2022, "A Fast Post-Training Pruning Framework for Transformers" (arXiv 2204.09656), section 4.1: with a mask
-m = 1 on every head and neuron, removing item i costs about 1/2 * I_ii, where I_ii = mean over texts of (dL/dm_i)^2.
+With a mask m = 1 on every unit, and g = dL/dm for one text:
+
+    fisher     mean over texts of g^2: removing the unit costs about half of it. Kwon et al. 2022, "A Fast Post-Training
+               Pruning Framework for Transformers" (arXiv 2204.09656), section 4.1
+    taylor     mean over texts of |g m| = |g|, the first-order change of the loss. Michel et al. 2019, "Are Sixteen
+               Heads Really Better than One?" (arXiv 1905.10650), eq. 2; Molchanov et al. 2019, "Importance Estimation
+               for Neural Network Pruning" (arXiv 1906.10771), eq. 8 with gates, has its square
+    magnitude  the L2 norm of the unit's weights, for comparison: it sees no text
+
+A sub-layer's own mask multiplies all its units, so its g is the sum of theirs. The bias of its output is not masked: it
+stays when the sub-layer goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openautoglm.architectures import family
+from openautoglm import architectures
 from openautoglm.distillation.data import Encoded, in_order
 from openautoglm.distillation.fit import device
 from openautoglm.distillation.losses import task_loss
+from openautoglm.parts import Sublayer
 from openautoglm.task import Task
+
+METHODS = ("fisher", "taylor", "magnitude")
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Fisher information per layer: `heads[l]` (heads,), `neurons[l]` (neurons,). Higher: more needed."""
+    """Scores of one method, higher is more needed. A dropped sub-layer has no units and the score 0."""
 
-    heads: list[Tensor]
-    neurons: list[Tensor]
+    heads: list[Tensor]  # a layer (heads,); where heads share keys and values, (groups,)
+    neurons: list[Tensor]  # a layer (neurons,)
+    attention: Tensor = field(default_factory=lambda: torch.empty(0))  # (layers,), of whole attentions
+    ffn: Tensor = field(default_factory=lambda: torch.empty(0))  # (layers,), of whole feed-forward networks
 
 
-def fisher(model: Any, examples: Encoded, task: Task, batch_size: int = 32) -> Importance:
-    """The importance of every head and neuron of `model` for the task's loss on `examples`."""
+def importance(model: Any, examples: Encoded, task: Task, method: str = "fisher", batch_size: int = 32) -> Importance:
+    """The importance of every part of `model` for the task's loss on `examples`; ValueError for an unknown method."""
+    if method not in METHODS:
+        raise ValueError(f"Importance by {method!r}; known: {', '.join(METHODS)}.")
+    parts = [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
+    if method == "magnitude":
+        squares = [_squared_weights(part) for part in parts]
+        units, whole = [s.sqrt() for s in squares], torch.stack([s.sum().sqrt() for s in squares])
+    else:
+        units, whole = _by_gradient(model, parts, examples, task, method, batch_size)
+    return Importance(units[0::2], units[1::2], whole[0::2], whole[1::2])
+
+
+def _by_gradient(
+    model: Any, parts: Sequence[Sublayer], examples: Encoded, task: Task, method: str, batch_size: int
+) -> tuple[list[Tensor], Tensor]:
+    size = torch.square if method == "fisher" else torch.abs
+    units, whole = [torch.zeros(part.units) for part in parts], torch.zeros(len(parts))
+    alive = [i for i, part in enumerate(parts) if part.units]
     model.to(device()).eval()
-    layers = family(model.config.model_type).layers(model)
-    sums = [torch.zeros(width) for layer in layers for width in (layer.heads, layer.neurons)]
     for batch in in_order(examples, batch_size):
         batch = batch.to(device())
-        masks = [torch.ones(len(batch.labels), len(total), device=device(), requires_grad=True) for total in sums]
-        with _masked(layers, masks):
+        masks = [torch.ones(len(batch.labels), parts[i].units, device=device(), requires_grad=True) for i in alive]
+        with _masked([parts[i] for i in alive], masks):
             # The sum over texts, because each text has masks of its own: one pass gives every text's gradient.
             loss = task_loss(model(**batch.inputs).logits, batch.labels, task.kind) * len(batch.labels)
-        for total, gradient in zip(sums, torch.autograd.grad(loss, masks), strict=True):
-            total += gradient.square().sum(0).cpu()
-    means = [total / len(examples) for total in sums]
-    return Importance(heads=means[0::2], neurons=means[1::2])
+        for i, gradient in zip(alive, torch.autograd.grad(loss, masks), strict=True):  # (batch, units)
+            units[i] += size(gradient).sum(0).cpu()
+            whole[i] += size(gradient.sum(1)).sum().cpu()
+    return [total / len(examples) for total in units], whole / len(examples)
+
+
+@torch.no_grad()
+def _squared_weights(part: Sublayer) -> Tensor:
+    """(units,) sums of squares of each unit's weights: its rows of the inputs, its columns of the output."""
+    if not part.units:
+        return torch.zeros(0)
+    total = part.output.weight.float().square().sum(0).view(part.units, -1).sum(1)
+    for linear in part.inputs:
+        total = total + linear.weight.float().square().sum(1).view(part.copies, part.units, -1).sum((0, 2))
+    return total.cpu()
 
 
 @contextmanager
-def _masked(layers: list[Any], masks: list[Tensor]) -> Iterator[None]:
-    """Multiply what enters the two output linears of every layer by (batch, heads) and (batch, neurons) masks."""
-    hooks = []
-    for i, layer in enumerate(layers):
-        heads = masks[2 * i].repeat_interleave(layer.head_size, dim=1)
-        hooks.append(layer.attention_output.register_forward_pre_hook(_multiply(heads)))
-        hooks.append(layer.down.register_forward_pre_hook(_multiply(masks[2 * i + 1])))
+def _masked(parts: Sequence[Sublayer], masks: Sequence[Tensor]) -> Iterator[None]:
+    """Multiply what enters the output linear of each sub-layer by its (batch, units) mask."""
+    hooks = [
+        part.output.register_forward_pre_hook(_multiply(mask.repeat_interleave(part.width, dim=1)))
+        for part, mask in zip(parts, masks, strict=True)
+    ]
     try:
         yield
     finally:

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openautoglm.architectures import family
-from openautoglm.architectures.bert import narrow
+from openautoglm import architectures
+from openautoglm.config import ConfigError
+from openautoglm.cost_table import Structure, Widths
 from openautoglm.distillation.data import Encoded, in_order
 from openautoglm.distillation.fit import device
 from openautoglm.importance import Importance
+from openautoglm.parts import Sublayer
 
 RIDGE = 1e-3  # share of the mean diagonal that is added to the Gram matrix: keeps the solve well-posed
 
@@ -32,9 +34,9 @@ def choose(model: Any, importance: Importance, ratio: float) -> Kept:
     fixes the number of neurons, and under a diagonal Fisher the best set of a given size is the top of the ranking.
     The first head and neuron of each layer's ranking always stay.
     """
-    layers = family(model.config.model_type).layers(model)
-    hidden, head_size = layers[0].query.in_features, layers[0].head_size
-    head_cost, neuron_cost = 4 * hidden * head_size, 2 * hidden
+    layers = architectures.layers(model)
+    head_cost = max(layer.attention.unit_weights for layer in layers)
+    neuron_cost = max(layer.ffn.unit_weights for layer in layers)
     heads, neurons = _Ranking(importance.heads), _Ranking(importance.neurons)
     budget = (1 - ratio) * (len(heads) * head_cost + len(neurons) * neuron_cost)
     best, best_loss = (heads.least, neurons.least), float("inf")
@@ -46,6 +48,37 @@ def choose(model: Any, importance: Importance, ratio: float) -> Kept:
         if loss < best_loss:
             best, best_loss = (count, min(left, len(neurons))), loss
     return Kept(heads.top(best[0]), neurons.top(best[1]))
+
+
+def between(full: Structure, wanted: Structure, done: float) -> list[Widths]:
+    """Widths on the way from `full` (done = 0) to `wanted` (done = 1); ConfigError where one exceeds the model's."""
+    wider = [w for a, b in zip(full, wanted, strict=False) for f, w in zip(a, b, strict=True) if w > f]
+    if len(full) != len(wanted) or wider:
+        raise ConfigError(
+            f"The structure is {_pairs(wanted)}, and the model has {_pairs(full)} heads and neurons: give every layer, "
+            "each at most as wide; 0 drops a sub-layer."
+        )
+    return [
+        Widths(*(round(f + (w - f) * done) for f, w in zip(a, b, strict=True)))
+        for a, b in zip(full, wanted, strict=True)
+    ]
+
+
+def _pairs(structure: Structure) -> list[list[int]]:
+    return [list(widths) for widths in structure]
+
+
+def choose_widths(importance: Importance, structure: Structure) -> Kept:
+    """Keep so many heads and neurons of each layer, those that matter most; 0 keeps none."""
+    return Kept(
+        [_top(scores, layer.heads) for scores, layer in zip(importance.heads, structure, strict=True)],
+        [_top(scores, layer.neurons) for scores, layer in zip(importance.neurons, structure, strict=True)],
+    )
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest scores, ascending."""
+    return scores.argsort(descending=True, stable=True)[:count].sort().values
 
 
 class _Ranking:
@@ -83,23 +116,31 @@ def prune(model: Any, kept: Kept, examples: Encoded) -> None:
     The refit (as in Kwon et al. 2022, section 4.3, and ZipLM, arXiv 2302.04089, eq. 2) solves
     min_W' E |x_kept W' - x W|^2 over the calibration texts, x being what enters the linear in the unpruned model.
     """
-    architecture = family(model.config.model_type)
-    layers = architecture.layers(model)
-    grams = _gram_matrices(
-        model, [linear for layer in layers for linear in (layer.attention_output, layer.down)], examples
-    )
-    for i, layer in enumerate(layers):
-        rows = (kept.heads[i][:, None] * layer.head_size + torch.arange(layer.head_size)).flatten()
-        _refit(layer.attention_output, rows, grams[2 * i])
-        _refit(layer.down, kept.neurons[i], grams[2 * i + 1])
-        for linear in (layer.query, layer.key, layer.value):
-            narrow(linear, rows=rows)
-        narrow(layer.up, rows=kept.neurons[i])
-    architecture.record_slices(model)
+    outputs = [part.output for part in _parts(model) if part.units]
+    slice_refitted(model, kept, gram_matrices(model, outputs, examples))
+
+
+def slice_refitted(model: Any, kept: Kept, grams: list[Tensor]) -> None:
+    """`prune`, given the Gram matrices of what enters the output of every sub-layer that is there, first to last."""
+    units = [left for layer in zip(kept.heads, kept.neurons, strict=True) for left in layer]
+    wanted = [(part, left) for part, left in zip(_parts(model), units, strict=True) if part.units]
+    for (part, left), gram in zip(wanted, grams, strict=True):
+        weight, bias = _refitted(part.output, part.columns(left), gram)
+        with torch.no_grad():
+            if bias is not None:
+                part.output.bias.copy_(bias)
+            part.keep(left)
+            if len(left):
+                part.output.weight.copy_(weight)
+    architectures.record_slices(model)
+
+
+def _parts(model: Any) -> list[Sublayer]:
+    return [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
 
 
 @torch.inference_mode()
-def _gram_matrices(model: Any, linears: list[nn.Linear], examples: Encoded) -> list[Tensor]:
+def gram_matrices(model: Any, linears: list[nn.Linear], examples: Encoded) -> list[Tensor]:
     """E x^T x of what enters each linear, over all real tokens, with a constant 1 appended to x for the bias."""
     grams = [torch.zeros(linear.in_features + 1, linear.in_features + 1, device=device()) for linear in linears]
     mask = torch.empty(0)
@@ -124,17 +165,15 @@ def _gram_matrices(model: Any, linears: list[nn.Linear], examples: Encoded) -> l
 
 
 @torch.no_grad()
-def _refit(linear: nn.Linear, kept: Tensor, gram: Tensor) -> None:
-    """Keep the input columns `kept` of `linear`, weights and bias refitted to give what all columns gave."""
-    narrowed = torch.cat([kept, torch.tensor([linear.in_features])])
-    full = torch.cat([linear.weight, linear.bias[:, None]], dim=1).cpu()  # (out, in + 1)
-    inner = gram[narrowed][:, narrowed].double()
-    ridge = RIDGE * inner.diagonal().mean() * torch.eye(len(narrowed), dtype=torch.double)
-    target = (
-        gram[narrowed].double() @ full.T.double() + ridge @ full[:, narrowed].T.double()
-    )  # ridge towards the old weights
-    solved = torch.linalg.solve(inner + ridge, target).float().T.to(linear.weight.device)
-    narrow(linear, columns=kept)
-    linear.weight.copy_(solved[:, :-1])
-    assert linear.bias is not None
-    linear.bias.copy_(solved[:, -1])
+def _refitted(linear: nn.Linear, kept: Tensor, gram: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Weight (out, kept) and bias with which the inputs `kept` of `linear` give what all inputs gave."""
+    full, narrowed = linear.weight.cpu(), kept
+    if linear.bias is not None:  # the bias is the weight of a constant input
+        full = torch.cat([full, linear.bias[:, None].cpu()], dim=1)
+        narrowed = torch.cat([kept, torch.tensor([linear.in_features])])
+    gram = gram[: full.shape[1], : full.shape[1]].double()
+    inner = gram[narrowed][:, narrowed]
+    ridge = RIDGE * inner.diagonal().sum() / max(1, len(narrowed)) * torch.eye(len(narrowed), dtype=torch.double)
+    target = gram[narrowed] @ full.T.double() + ridge @ full[:, narrowed].T.double()  # ridge towards the old weights
+    solved = torch.linalg.solve(inner + ridge, target).T.to(linear.weight)
+    return (solved, None) if linear.bias is None else (solved[:, :-1], solved[:, -1])

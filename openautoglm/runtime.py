@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from openautoglm import artifact
+from openautoglm import artifact, segments
+from openautoglm.artifact import Manifest
 
 
 class Session(Protocol):
@@ -27,7 +28,7 @@ class Predictor:
         self.manifest = artifact.read(self.folder)
         try:
             self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-            self.session: Session = _SESSIONS[self.manifest.runtime](self.folder, threads)
+            self.session: Session = _SESSIONS[self.manifest.runtime](self.folder, threads, self.manifest)
         except KeyError:
             raise artifact.ArtifactError(
                 f"{folder}: runtime {self.manifest.runtime!r}; this version knows {sorted(_SESSIONS)}."
@@ -63,21 +64,29 @@ def pad(ids: list[list[int]], pad_id: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return padded, mask
 
 
-def _onnx(folder: Path, threads: int) -> Session:
+def _onnx(folder: Path, threads: int, manifest: Manifest) -> Session:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    def load(path: Path) -> Any:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    if manifest.exits is not None:
+        return segments.load(folder, manifest.exits, manifest.files, load)
+    session = load(folder / "model.onnx")
+    read = [given.name for given in session.get_inputs()]  # no mask where every attention was dropped
 
     def run(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        return session.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+        given = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return session.run(None, {name: given[name] for name in read})[0]
 
     return run
 
 
-def _torch(folder: Path, threads: int) -> Session:
+def _torch(folder: Path, threads: int, manifest: Manifest) -> Session:
     import torch
 
     from openautoglm.student import load_model

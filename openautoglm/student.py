@@ -1,4 +1,6 @@
-"""Teacher and Student: a model with its tokenizer. Saved as config.json + model.safetensors + tokenizer.json."""
+"""Teacher and Student: a model with its tokenizer. Saved as config.json + model.safetensors + tokenizer.json, and a
+student's plan and report as JSON beside them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,11 @@ from safetensors.torch import save_model as save_weights
 from tokenizers import Tokenizer
 from torch import nn
 
+from leaderboard.aside import replacing_folder
+from leaderboard.metrics import CLASSIFICATION, METRICS, REGRESSION
 from openautoglm import architectures
 from openautoglm.artifact import ArtifactError
+from openautoglm.task import Split, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,69 @@ class Student:
     tokenizer: Tokenizer
     plan: dict[str, str] | None = None
     report: dict[str, Any] = field(default_factory=dict)  # what the method tells its readers, as JSON
+    exits: Any = None  # openautoglm.dynamic.Exits, for the onnx-dynamic deployment
+
+    @property
+    def max_length(self) -> int:
+        """Word pieces that are read of a text, the special ones included: where the tokenizer or the model ends."""
+        return (self.tokenizer.truncation or {}).get("max_length") or self.model.config.max_position_embeddings
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """Every metric of the model's kind on `split`: accuracy and macro_f1, or pearson and spearman."""
+        from openautoglm.distillation.data import encode
+        from openautoglm.distillation.fit import logits_of
+
+        if not len(split):
+            raise ValueError("The split has no texts: give at least one.")
+        logits = logits_of(self.model, encode(self.tokenizer, split, self.max_length)).numpy()
+        names, answers = (REGRESSION, logits[:, 0]) if logits.shape[1] == 1 else (CLASSIFICATION, logits.argmax(-1))
+        return {name: METRICS[name](answers, split.labels) for name in names}
+
+    def export(self, folder: Path | str, deployment: str = "onnx-plan", *, task: Task) -> Path:
+        """Write an artifact for openautoglm.runtime.Predictor; the task gives labels and the texts it is checked with.
+
+        ArtifactError for an unknown deployment, and where the artifact answers differently.
+        """
+        from openautoglm.export import export
+
+        return export(self, deployment, Path(folder), task)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write config.json, model.safetensors, tokenizer.json, plan.json and report.json, all at once.
+
+        A folder that is there is replaced, if a student was saved in it; ArtifactError where it holds other things.
+        """
+        from openautoglm import dynamic
+
+        folder = Path(folder)
+        refuse_foreign(folder, "plan.json")
+        with replacing_folder(folder) as aside:
+            save_model(self.model, aside)
+            self.tokenizer.save(str(aside / "tokenizer.json"), pretty=False)
+            for name, value in {"plan.json": self.plan, "report.json": self.report}.items():
+                (aside / name).write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            if self.exits is not None:
+                dynamic.save(self.exits, aside)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Student:
+        """What `save` wrote, in eval mode; ArtifactError where a file is missing or broken."""
+        from openautoglm import dynamic
+
+        folder = Path(folder)
+        model, tokenizer = load_model(folder).eval(), load_tokenizer(folder)
+        try:
+            plan, report = (json.loads((folder / f).read_text(encoding="utf-8")) for f in ("plan.json", "report.json"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{folder}: no saved student ({error}).") from None
+        return cls(model, tokenizer, plan, report, dynamic.load(model.config, folder))
+
+    def summary(self) -> str:
+        """Before and after, layer by layer, the score after each step, and what was measured, as a text table."""
+        from openautoglm.summary import summary
+
+        return summary(self.report, self.plan)
 
 
 def load_teacher(folder: Path) -> Teacher:
@@ -69,6 +137,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(f"{folder}: no tokenizer loads from tokenizer.json ({error}).") from None
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """ArtifactError where `folder` holds anything, but not the file `mark` by which we know it as written by us."""
+    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"{folder} holds other things, which would be lost: give a new or an empty folder.")
 
 
 def parameter_count(model: nn.Module) -> int:

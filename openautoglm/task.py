@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,3 +64,8 @@ class Budget:
 
     steps: int
     batch_size: int = 32
+
+
+def steps_of(epochs: float, examples: int, batch_size: int) -> int:
+    """Optimiser steps of so many passes over so many examples; at least one."""
+    return max(1, round(epochs * math.ceil(examples / batch_size)))

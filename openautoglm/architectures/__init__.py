@@ -1,6 +1,19 @@
-"""Model families. One file a family; `build` makes a model again from the config that was saved with its weights.
+"""Model families. One file a family, named like the `model_type` of its config; a new family is one new file.
 
-A family's file exposes `build(config) -> nn.Module`. A family that can be pruned also exposes `layers(model)`.
+A family's file offers
+
+    build(config)                  a model with fresh weights in the shape of `config`, before anything was made smaller
+    shape(model)                   what is the family's own in the shape, for readers (a dict, or more often nothing)
+
+and, where the family can be compressed and not only be a student,
+
+    READS = "first" or "last"      the piece whose state the head reads
+    layers(model)                  its layers, first to last: handles to what can be sliced (openautoglm.parts.Layer)
+    trim_positions(model, length)  keep the position embeddings that texts of `length` pieces need
+
+The model's forward takes `input_ids` and `attention_mask`, padded on the right with any id, and answers with `.logits`
+and, where asked, `.hidden_states`. What was removed stands in its config (`slices`, `embedding_rank`, `linear_ranks`),
+so that `build` makes it again.
 """
 
 from __future__ import annotations
@@ -9,6 +22,12 @@ import importlib
 import pkgutil
 from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from openautoglm import factors
+from openautoglm.parts import FactorisedEmbedding, Layer
 
 KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -22,9 +41,83 @@ def family(model_type: str) -> ModuleType:
 
 def build(config: dict[str, Any]) -> Any:
     """A model with fresh weights in the shape that `config` (config.json) describes."""
-    return family(config.get("model_type", "(missing)")).build(config)
+    model = family(config.get("model_type", "(missing)")).build(config)
+    if config.get("slices"):
+        for layer, kept in zip(layers(model), config["slices"], strict=True):
+            layer.attention.keep(torch.arange(kept["heads"]))
+            layer.ffn.keep(torch.arange(kept["neurons"]))
+    if rank := config.get("embedding_rank"):
+        table = word_embedding(model)
+        set_word_embedding(model, FactorisedEmbedding(table.num_embeddings, rank, table.embedding_dim))
+    return factors.restore(model, config.get("linear_ranks") or {})
+
+
+def adopt(model: Any) -> Any:
+    """A copy in float32 of a transformers model, as its family builds it; ValueError where the family is unknown."""
+    made = build(model.config.to_dict())
+    made.load_state_dict(model.state_dict())
+    return made
+
+
+def layers(model: Any) -> list[Layer]:
+    """Handles into every layer of `model`, first to last; ValueError for a family that cannot be sliced."""
+    return _compressible(model).layers(model)
+
+
+def record_slices(model: Any) -> None:
+    """Write the present widths of every layer into the config, so that `build` makes them again."""
+    model.config.slices = [{"heads": layer.heads, "neurons": layer.neurons} for layer in layers(model)]
+
+
+def trim_positions(model: Any, length: int) -> None:
+    """Keep the position embeddings that texts of `length` pieces need: inputs are cut at that length anyway."""
+    _compressible(model).trim_positions(model, length)
+
+
+def word_embedding(model: Any) -> Any:
+    """The word embedding: nn.Embedding, or FactorisedEmbedding after factorisation."""
+    return model.get_input_embeddings()
+
+
+def set_word_embedding(model: Any, embedding: Any) -> None:
+    """Replace the word embedding, and say its shape in the config."""
+    model.set_input_embeddings(embedding)
+    factorised = isinstance(embedding, FactorisedEmbedding)
+    table = embedding.table if factorised else embedding
+    model.config.vocab_size = table.num_embeddings
+    model.config.embedding_rank = table.embedding_dim if factorised else None
+
+
+def read_state(model: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
+    """The state that the head reads: (batch, length, hidden) -> (batch, hidden)."""
+    if _compressible(model).READS == "first":
+        return states[:, 0]
+    return states[torch.arange(len(states), device=states.device), attention_mask.sum(1) - 1]
 
 
 def shape(model: Any) -> dict[str, Any]:
-    """The model's shape, for readers: layers, widths, sizes."""
-    return family(model.config.model_type).shape(model)
+    """The model's shape, for readers: layers, widths (one for all layers, or a list), sizes."""
+    config, module = model.config, family(model.config.model_type)
+    if hasattr(module, "layers"):
+        found = module.layers(model)
+        heads: Any = [layer.heads for layer in found]
+        ffn: Any = [layer.neurons for layer in found]
+    else:
+        heads, ffn = config.num_attention_heads, config.intermediate_size
+    return {
+        "layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "heads": heads,
+        "ffn": ffn,
+        "vocabulary": config.vocab_size,
+        "embedding_size": getattr(config, "embedding_rank", None) or word_embedding(model).embedding_dim,
+        **module.shape(model),
+    }
+
+
+def _compressible(model: Any) -> ModuleType:
+    module = family(model.config.model_type)
+    if hasattr(module, "layers"):
+        return module
+    able = ", ".join(name for name in KNOWN if hasattr(family(name), "layers"))
+    raise ValueError(f"A {model.config.model_type} model cannot be compressed further; these families can: {able}.")

@@ -9,6 +9,9 @@ from torch import Tensor
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from openautoglm.distillation.embedding import copy_tables, fit_linear
+from openautoglm.parts import Layer, Sublayer, trim_table
+
+READS = "first"
 
 
 def build(config: dict[str, Any]) -> Any:
@@ -73,15 +76,33 @@ def factorise_embedding(student: Any, bert: Any, input_ids: Tensor) -> None:
     fit_linear(student.albert.encoder.embedding_hidden_mapping_in, inputs, targets)
 
 
+def layers(model: Any) -> list[Layer]:
+    """The layers whose weights are stored, usually one: what goes from it goes at every depth."""
+    stored = [block for group in model.albert.encoder.albert_layer_groups for block in group.albert_layers]
+    return [
+        Layer(
+            attention=Sublayer(
+                (block.attention.query, block.attention.key, block.attention.value),
+                block.attention.dense,
+                width=block.attention.attention_head_size,
+                drop=_refuse,
+            ),
+            ffn=Sublayer((block.ffn,), block.ffn_output, width=1, drop=_refuse),
+        )
+        for block in stored
+    ]
+
+
+def _refuse() -> None:
+    raise ValueError("A sub-layer of ALBERT runs at every depth and cannot be dropped: keep a head and a neuron.")
+
+
+def trim_positions(model: Any, length: int) -> None:
+    """Positions start at 0."""
+    trim_table(model, model.albert.embeddings, length)
+
+
 def shape(model: Any) -> dict[str, Any]:
-    """The model's shape, for readers."""
-    config = model.config
-    return {
-        "layers": config.num_hidden_layers,
-        "shared": True,
-        "hidden_size": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "ffn": config.intermediate_size,
-        "vocabulary": config.vocab_size,
-        "embedding_size": config.embedding_size,
-    }
+    """Its one layer's widths hold at every depth."""
+    (layer,) = layers(model)
+    return {"shared": True, "heads": layer.heads, "ffn": layer.neurons}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+from openautoglm.parts import Dropped, Layer, Sublayer, dropped, trim_table
+
+READS = "first"
 
 
 def build(config: dict[str, Any]) -> Any:
@@ -64,14 +69,41 @@ def copy_from(student: Any, bert: Any, layers: Sequence[int]) -> None:
     student.classifier.load_state_dict(bert.classifier.state_dict())
 
 
+def layers(model: Any) -> list[Layer]:
+    """Handles into every encoder layer."""
+    return [_layer(block) for block in model.distilbert.transformer.layer]
+
+
+def _layer(block: Any) -> Layer:
+    attention, ffn = block.attention, block.ffn
+    return Layer(
+        attention=dropped(attention)
+        if isinstance(attention, Dropped)
+        else Sublayer(
+            (attention.q_lin, attention.k_lin, attention.v_lin),
+            attention.out_lin,
+            width=attention.attention_head_size,
+            drop=partial(_drop_attention, block),
+        ),
+        ffn=dropped(ffn)
+        if isinstance(ffn, Dropped)
+        else Sublayer((ffn.lin1,), ffn.lin2, width=1, drop=partial(_drop_ffn, block)),
+    )
+
+
+def _drop_attention(block: Any) -> None:
+    block.attention = Dropped(block.attention.out_lin.bias, attention=True)
+
+
+def _drop_ffn(block: Any) -> None:
+    block.ffn = Dropped(block.ffn.lin2.bias)
+
+
+def trim_positions(model: Any, length: int) -> None:
+    """Positions start at 0."""
+    trim_table(model, model.distilbert.embeddings, length)
+
+
 def shape(model: Any) -> dict[str, Any]:
-    """The model's shape, for readers."""
-    config = model.config
-    return {
-        "layers": config.n_layers,
-        "hidden_size": config.dim,
-        "heads": config.n_heads,
-        "ffn": config.hidden_dim,
-        "vocabulary": config.vocab_size,
-        "embedding_size": config.dim,
-    }
+    """Nothing of its own."""
+    return {}

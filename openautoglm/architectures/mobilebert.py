@@ -73,15 +73,6 @@ def copy_from(student: Any, bert: Any) -> None:
 
 
 def shape(model: Any) -> dict[str, Any]:
-    """The model's shape, for readers."""
+    """Its bottleneck and its stacked FFNs."""
     config = model.config
-    return {
-        "layers": config.num_hidden_layers,
-        "hidden_size": config.hidden_size,
-        "bottleneck": config.intra_bottleneck_size,
-        "heads": config.num_attention_heads,
-        "ffn": config.intermediate_size,
-        "ffns_per_layer": config.num_feedforward_networks,
-        "vocabulary": config.vocab_size,
-        "embedding_size": config.embedding_size,
-    }
+    return {"bottleneck": config.intra_bottleneck_size, "ffns_per_layer": config.num_feedforward_networks}

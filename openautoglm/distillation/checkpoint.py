@@ -10,17 +10,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from leaderboard.aside import replacing
+
 Tensors = dict[str, Tensor]
 
 
 def save(path: Path, tensors: Tensors, facts: dict[str, Any]) -> None:
     """Write tensors and facts (numbers, text, None) to `path` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".writing")
     # clones, because safetensors refuses tensors that share memory (tied weights)
     whole = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    save_file(whole, str(aside), metadata={"facts": json.dumps(facts)})
-    aside.replace(path)
+    with replacing(path) as aside:
+        save_file(whole, str(aside), metadata={"facts": json.dumps(facts)})
 
 
 def load(path: Path) -> tuple[Tensors, dict[str, Any]] | None:

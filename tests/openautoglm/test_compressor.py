@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from openautoglm import AutoCompressor, Budget, CompressionConfig, artifact
+from openautoglm import AutoCompressor, Budget, CompressionConfig, architectures, artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.config import ConfigError, read_config
 from openautoglm.export import export
@@ -78,8 +78,53 @@ def test_an_altered_artifact_is_refused(case, student, tmp_path):
 
 
 def test_unknown_deployment(case, student, tmp_path):
-    with pytest.raises(ArtifactError, match="known: onnx-fp32"):
+    with pytest.raises(ArtifactError, match=r"known: .*onnx-fp32"):
         export(student, "onnx-fp8", tmp_path / "a", case[1])
+
+
+def test_a_structure_is_reached_and_what_it_drops_is_gone(case, tmp_path):
+    teacher, task = case
+    wanted = [[1, 0], [0, 8], [2, 20], [0, 0], [4, 48], [1, 4]]
+    found = AutoCompressor(teacher, {"structure": wanted, "pruning_rounds": 2}).run(task, Budget(4, 16))
+    assert [[layer.heads, layer.neurons] for layer in architectures.layers(found.model)] == wanted
+    assert parameter_count(found.model) < parameter_count(teacher.model)
+    artifact_folder = export(found, "onnx-plan", tmp_path / "a", task)
+    assert len(Predictor(artifact_folder).logits(task.dev.texts[:3])) == 3
+
+
+def test_a_structure_that_does_not_fit_is_refused_before_training(case):
+    teacher, task = case
+    for wrong in ([[1, 8]], [[99, 8]] * 6):
+        with pytest.raises(ConfigError, match="give every layer, each at most as wide"):
+            AutoCompressor(teacher, {"structure": wrong}).run(task, Budget(4, 16))
+
+
+def test_every_step_can_be_switched_on_together(case, tmp_path):
+    teacher, task = case
+    config = {
+        "pruning_ratio": 0.3,
+        "importance": "taylor",
+        "linear_rank_share": 0.8,
+        "branch_ranks": [2],
+        "exits": [1],
+        "precision": {"embedding": "int4", "layer.0.ffn": "fp16"},
+        "sensitivity_texts": 16,
+        "mixed_precision_loss": 1e9,
+        "qat_share": 0.3,
+        "qat_threshold": 0.0,
+    }
+    found = AutoCompressor(teacher, config).run(task, Budget(8, 16))
+    assert found.exits is not None
+    assert found.plan["layer.0.ffn"] == "fp16"
+    assert not any("parametrizations" in name for name in found.model.state_dict())  # the branches are fused
+    steps = [step["step"] for step in found.report["steps"]]
+    assert [s for s in steps if "pruning" not in s] == [
+        *("low-rank linears", "branches", "distillation", "quantisation-aware training", "exits")
+    ]
+    assert {entry["change"] for entry in found.report["sensitivity"]} >= {"int8", "rank", "drop"}
+    for deployment in ("onnx-plan", "onnx-dynamic"):
+        folder = export(found, deployment, tmp_path / deployment, task)
+        assert len(Predictor(folder).logits(task.dev.texts[:3])) == 3
 
 
 @pytest.mark.parametrize(

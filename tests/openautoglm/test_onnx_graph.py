@@ -8,7 +8,8 @@ import pytest
 
 from baselines import albert
 from openautoglm.export import export
-from openautoglm.quantization import onnx_graph
+from openautoglm.quantization import embedding_tables, onnx_graph
+from openautoglm.student import Student
 from openautoglm.task import Budget
 
 
@@ -33,21 +34,90 @@ def test_an_unknown_group_or_format_is_refused():
         onnx_graph.apply_plan(onnx.ModelProto(), {"fnn": "int8", "head": "int3", "ffn": "fp16"})
 
 
-def test_row_scales_keep_more_than_one_scale():
-    table = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32) * np.geomspace(0.01, 1, 20)[:, None]
-    table = table.astype(np.float32)
-    node = onnx.helper.make_node("Gather", ["table", "ids"], ["out"], name="gather")
+def _lookup(table):
+    """A model that looks `input_ids` up in a table."""
+    node = onnx.helper.make_node("Gather", ["table", "input_ids"], ["out"], name="gather")
     graph = onnx.helper.make_graph(
         [node],
         "g",
-        [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])],
-        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, ["n", 8])],
+        [onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["n", "l"])],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, ["n", "l", table.shape[1]])],
         [onnx.numpy_helper.from_array(table, "table")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     model.ir_version = 9
-    onnx_graph.quantize_rows(model)
+    return model
+
+
+def _rows(model, count):
     import onnxruntime
 
-    got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"ids": np.arange(20)})[0]
-    assert (np.abs(got - table) <= np.abs(table).max(1, keepdims=True) / 127 / 2 + 1e-7).all()
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {"input_ids": np.arange(count)[None]})[0][0]
+
+
+def _uneven_table(width):
+    table = np.random.default_rng(0).normal(size=(20, width)) * np.geomspace(0.01, 1, 20)[:, None]
+    return table.astype(np.float32)
+
+
+def test_row_scales_keep_more_than_one_scale():
+    table = _uneven_table(8)
+    model = _lookup(table)
+    embedding_tables.store_int8(model)
+    bound = np.abs(table).max(1, keepdims=True) / 127 / 2
+    assert (np.abs(_rows(model, 20) - table) <= bound + 1e-7).all()
+
+
+@pytest.mark.parametrize("width", [64, 48, 12])
+def test_four_bit_blocks_are_unpacked_to_within_their_step(width):
+    table = _uneven_table(width)
+    model = _lookup(table)
+    embedding_tables.store_int4(model)
+    error = np.abs(_rows(model, 20) - table)
+    for start in range(0, width, embedding_tables.BLOCK):
+        block = slice(start, start + embedding_tables.BLOCK)
+        # a step is at most 1/7 of the range; a shrunk range cuts the largest weight by another fifth at most
+        assert (error[:, block] <= np.abs(table[:, block]).max(1, keepdims=True) * 0.21).all()
+        squared = np.square(error[:, block]).mean(1)
+        assert (squared <= np.square(np.abs(table[:, block]).max(1) / 7).clip(1e-12) / 3).all()
+    assert sum(len(t.raw_data) for t in model.graph.initializer) <= 20 * (width / 2 + 2 * -(-width // 32))
+
+
+def test_an_odd_width_has_no_four_bits():
+    with pytest.raises(ValueError, match="width 7 has no 4-bit form"):
+        embedding_tables.store_int4(_lookup(_uneven_table(7)))
+
+
+def _weights(case, tmp_path, plan):
+    student = Student(case[0].copy(), case[0].tokenizer, plan)
+    graph = onnx.load(str(export(student, "onnx-plan", tmp_path / "a", case[1]) / "model.onnx")).graph
+    return {t.name: t for t in graph.initializer if len(t.dims) == 2 and min(t.dims) > 1}, graph
+
+
+def test_a_layers_own_format_goes_before_its_groups(case, tmp_path):
+    plan = {"ffn": "int8", "attention": "int8", "layer.3.ffn": "fp16", "layer.1.attention": "fp32", "embedding": "int4"}
+    weights, graph = _weights(case, tmp_path, plan)
+    assert sum(t.data_type == onnx.TensorProto.FLOAT16 for t in weights.values()) >= 2
+    attention = [t for name, t in weights.items() if "layer.1/attention/self/qkv" in name]
+    assert [t.data_type for t in attention] == [onnx.TensorProto.FLOAT]
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("QAttention") == 4  # six layers: one in float32, and the last has a query of its own
+    assert operators.count("GatherBlockQuantized") == 1
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused(case, tmp_path):
+    with pytest.raises(ValueError, match=r"\['layer.6.ffn'\]; this model has"):
+        _weights(case, tmp_path, {"layer.6.ffn": "int8"})
+
+
+def test_a_part_is_read_from_the_module_path():
+    names = {
+        "/model/bert/encoder/layer.3/attention/output/dense/MatMul": "layer.3.attention",
+        "/model/bert/encoder/layer.3/intermediate/dense/MatMul": "layer.3.ffn",
+        "/model/model/layers.0/self_attn/q_proj/MatMul": "layer.0.attention",
+        "/model/model/layers.11/mlp/down_proj/MatMul": "layer.11.ffn",
+        "/model/bert/embeddings/word_embeddings/projection/MatMul": "embedding",
+        "/model/bert/pooler/dense/Gemm": "head",
+    }
+    assert {name: onnx_graph.part(name) for name in names} == names

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 from torch import nn
 
 from openautoglm import lowrank, vocabulary
+from tests.openautoglm.families import byte_level
 
 
 def test_known_words_keep_their_rows_and_unknown_ones_decompose(case):
@@ -17,16 +20,66 @@ def test_known_words_keep_their_rows_and_unknown_ones_decompose(case):
     assert trimmed.get_vocab_size() == size == len(old_ids)
     assert trimmed.encode("good film").tokens == ["[CLS]", "good", "film", "[SEP]"]
     assert trimmed.encode("plot").tokens == ["[CLS]", "p", "##l", "##o", "##t", "[SEP]"]
-    table = teacher.copy().bert.embeddings.word_embeddings
-    selected = vocabulary.select_rows(table, old_ids)
+    model = teacher.copy()
+    table = model.bert.embeddings.word_embeddings
+    vocabulary.keep_rows(model, old_ids)
+    selected = model.bert.embeddings.word_embeddings
     old, new = teacher.tokenizer.encode("good film").ids, trimmed.encode("good film").ids
     torch.testing.assert_close(selected(torch.tensor(new)), table(torch.tensor(old)))
     assert trimmed.token_to_id("[PAD]") == 0
 
 
-def test_another_kind_of_tokenizer_is_refused():
-    with pytest.raises(ValueError, match="Only WordPiece"):
-        vocabulary.trim(Tokenizer(models.BPE()), ["a"], 300)
+def test_a_byte_level_vocabulary_cuts_kept_texts_as_before(case):
+    """A text whose pieces are all kept keeps its cut, another text decomposes; nothing becomes unknown."""
+    texts = case[1].train.texts
+    given = byte_level(texts)
+    seen = [text for text in texts if "director" not in text and "lovely" not in text]
+    size = 330
+    trimmed, old_ids = vocabulary.trim(given, seen, size)
+    assert 290 < trimmed.get_vocab_size() == len(old_ids) <= size < given.get_vocab_size()
+    names = given.get_vocab(with_added_tokens=True)
+    kept = set(old_ids)
+    alike = [text for text in texts if kept.issuperset(given.encode(text).ids)]
+    assert 20 < len(alike) < len(texts)
+    for text in alike:
+        assert trimmed.encode(text).tokens == given.encode(text).tokens
+    for text in [*texts, "Gr\u00fc\u00dfe, \u4f60\u597d \U0001f600 director"]:
+        encoding = trimmed.encode(text)
+        assert trimmed.decode(encoding.ids) == text
+        assert (encoding.tokens[0], encoding.tokens[-1]) == ("<s>", "</s>")
+        assert all(old_ids[i] == names[token] for i, token in zip(encoding.ids, encoding.tokens, strict=True))
+
+
+def test_special_pieces_outside_the_model_vocabulary_and_after_it_move_along():
+    """As in GLM's tokenizer: whole words are looked up before merging, special pieces stand behind all others."""
+    given = byte_level(("a film", "a film plot") * 5)
+    state = json.loads(given.to_str())
+    state["model"]["ignore_merges"] = True
+    given = Tokenizer.from_str(json.dumps(state))
+    given.add_special_tokens(["[gMASK]", "<sop>"])
+    template = processors.TemplateProcessing(
+        single="[gMASK] <sop> $A", special_tokens=[(t, given.token_to_id(t)) for t in ("[gMASK]", "<sop>")]
+    )
+    given.post_processor = processors.Sequence([processors.ByteLevel(), template])
+    given.enable_padding(pad_id=1, pad_token="<pad>")
+    trimmed, old_ids = vocabulary.trim(given, ["a film"], 275)
+    assert trimmed.encode("a film").tokens == given.encode("a film").tokens == ["[gMASK]", "<sop>", "a", "\u0120film"]
+    assert [old_ids[i] for i in trimmed.encode("a film").ids] == given.encode("a film").ids
+    assert trimmed.decode(trimmed.encode("a plot").ids) == "a plot"
+
+
+def test_the_configs_ids_follow(case):
+    model = case[0].copy()
+    model.config.pad_token_id, model.config.eos_token_id = 7, [3, 9]
+    vocabulary.keep_rows(model, [0, 3, 7, 8])
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (2, [1])
+    assert model.config.vocab_size == 4
+
+
+@pytest.mark.parametrize("other", [models.BPE(), models.Unigram(), models.WordLevel()])
+def test_another_kind_of_tokenizer_is_refused(other):
+    with pytest.raises(ValueError, match="Only WordPiece and byte-level BPE"):
+        vocabulary.trim(Tokenizer(other), ["a"], 300)
 
 
 def test_full_rank_is_exact_and_frequent_pieces_are_kept_better():

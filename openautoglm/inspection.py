@@ -1,0 +1,166 @@
+"""What is in an artifact or a saved student: every layer's shapes, parameters, number formats and bytes. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openautoglm import artifact
+from openautoglm.artifact import ArtifactError
+from openautoglm.summary import aligned, size_in_words
+
+LAYER = re.compile(r"\b(?:layers?|albert_layer_groups)[./](\d+)")
+ATTENTION = re.compile(r"attention|self_attn|q_lin|k_lin|v_lin|out_lin|sa_layer_norm")
+FFN = re.compile(r"ffn|mlp|intermediate|output[./]|full_layer_layer_norm|lin1|lin2")
+DISGUISES = re.compile(
+    r"_(quantized|scale|zero_point|zero|fp16|int8|int4)$"
+)  # what a number format adds to a weight's name
+FORMATS = {"float32": "float32", "float16": "float16", "int8": "INT8", "uint8": "UINT8", "int64": "int64"}
+SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One stored tensor. Scales and zero points have bytes, but are no parameters."""
+
+    place: str  # the module that uses it
+    shape: tuple[int, ...]
+    format: str
+    bytes: int
+    parameters: int
+
+    @property
+    def part(self) -> str:
+        """embedding, layer 0 attention, layer 0 FFN, ..., head."""
+        if match := LAYER.search(self.place):
+            inner = self.place[match.end() :]
+            kind = "attention" if ATTENTION.search(inner) else "FFN" if FFN.search(inner) else "other"
+            return f"layer {match[1]} {kind}"
+        return "embedding" if "embed" in self.place else "head"
+
+
+def inspect(folder: Path, *, tensors: bool = False) -> str:
+    """The folder's parts as a table; every tensor where asked. ArtifactError where it is neither whole nor ours."""
+    folder = Path(folder)
+    if (folder / "manifest.json").is_file():
+        manifest = artifact.read(folder)
+        head = f"{manifest.kind} {manifest.runtime} artifact: {manifest.precision}; {manifest.parameters:,} parameters"
+        if manifest.labels:
+            head += f"\nclasses: {', '.join(manifest.labels)}"
+    elif (folder / "config.json").is_file():
+        head = f"saved {_json(folder / 'config.json').get('model_type', 'unknown')} model, float32 as trained"
+    else:
+        raise ArtifactError(
+            f"{folder} holds no manifest.json and no config.json: neither an artifact nor a saved model."
+        )
+    found = list(stored(folder))
+    table = _every(found) if tensors else _by_part(found)
+    return f"{folder}: {head}\n\n{table}\n\n{_files(folder, sum(tensor.bytes for tensor in found))}"
+
+
+def stored(folder: Path) -> Iterator[Stored]:
+    """Every tensor of the folder's .onnx and .safetensors files, in the files' order."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix in (".onnx", ".safetensors"))
+    if not paths:
+        raise ArtifactError(f"{folder} holds no .onnx and no .safetensors file: export or save the model again.")
+    for path in paths:
+        yield from _onnx(path) if path.suffix == ".onnx" else _safetensors(path)
+
+
+def _onnx(path: Path) -> Iterator[Stored]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(str(path)).graph
+    except (DecodeError, OSError) as error:
+        raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
+    used_by: dict[str, Any] = {}
+    for node in graph.node:
+        for name in node.input:
+            used_by.setdefault(name, node)
+    for tensor in graph.initializer:
+        node = used_by.get(tensor.name)
+        while node is not None and node.op_type == "Cast" and node.output[0] in used_by:  # a weight in 16 bits
+            node = used_by[node.output[0]]
+        form = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        shape = tuple(tensor.dims)
+        weight = not re.search(r"_(scale|zero_point|zero)$", tensor.name) and form.name != "int64"
+        size = int(np.prod(shape, dtype=np.int64)) * form.itemsize
+        packed = tensor.name.endswith("_int4")  # two weights a byte
+        count = 2 * size if packed else size // form.itemsize
+        named = DISGUISES.sub("", tensor.name)
+        place = named if named.startswith("model.") else node.name if node is not None else named
+        yield Stored(place, shape, "INT4" if packed else FORMATS.get(form.name, form.name), size, count * weight)
+
+
+def _safetensors(path: Path) -> Iterator[Stored]:
+    """From the file's header alone: 8 bytes of length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("cut off")
+            header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, end = entry["data_offsets"]
+                count, form = int(np.prod(entry["shape"], dtype=np.int64)), entry["dtype"]
+                yield Stored(name, tuple(entry["shape"]), SAFETENSORS.get(form, form), end - start, count)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: no whole safetensors file ({error}). Save or export the model again.") from None
+
+
+def by_part(found: list[Stored]) -> dict[str, list[Stored]]:
+    """part -> its tensors: embedding first, then the layers by number, then the head."""
+    parts: dict[str, list[Stored]] = {}
+    for tensor in found:
+        parts.setdefault(tensor.part, []).append(tensor)
+
+    def order(part: str) -> tuple[int, int]:
+        number = re.search(r"\d+", part)
+        return (0 if part == "embedding" else 1 if number else 2, int(number[0]) if number else 0)
+
+    return dict(sorted(parts.items(), key=lambda item: order(item[0])))
+
+
+def _by_part(found: list[Stored]) -> str:
+    total = sum(tensor.bytes for tensor in found)
+    rows: list[list[str]] = [["part", "largest weights", "parameters", "formats", "bytes", "share"]]
+    for part, tensors in by_part(found).items():
+        matrices = [t for t in tensors if t.parameters and len(t.shape) == 2]
+        shapes = ", ".join("x".join(map(str, t.shape)) for t in matrices[:4])
+        formats = sorted({t.format for t in matrices or tensors})
+        size, count = sum(t.bytes for t in tensors), sum(t.parameters for t in tensors)
+        rows.append([part, shapes, f"{count:,}", "+".join(formats), f"{size:,}", f"{size / total:.1%}"])
+    return aligned(rows)
+
+
+def _every(found: list[Stored]) -> str:
+    rows = [["tensor", "shape", "format", "bytes"]]
+    for tensor in found:
+        rows.append([tensor.place, "x".join(map(str, tensor.shape)) or "1", tensor.format, f"{tensor.bytes:,}"])
+    return aligned(rows)
+
+
+def _files(folder: Path, weights: int) -> str:
+    rows = [["file", "bytes"]] + [[p.name, f"{p.stat().st_size:,}"] for p in sorted(folder.iterdir()) if p.is_file()]
+    whole = artifact.size(folder)
+    rest = f"weights {size_in_words(weights)}, all else (graph, tokenizer, manifest) {size_in_words(whole - weights)}"
+    return f"{aligned(rows)}\nwhole folder: {size_in_words(whole)}; {rest}"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: unreadable ({error}). Save the model again.") from None
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path}: holds no JSON object. Save the model again.")
+    return found

@@ -1,0 +1,123 @@
+"""The cheap judge of a structure: the teacher cut to it and refitted by least squares, without training.
+
+Its loss is what the cut model's logits miss of the teacher's (KL, or squared error for a value) on texts that the
+refit did not see. A judgement takes about a second, so hundreds of structures can be compared before one is trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openautoglm import architectures, lowrank, pruning, vocabulary
+from openautoglm.cost_table import Structure, Table, Widths
+from openautoglm.distillation.data import Encoded, encode, limited
+from openautoglm.distillation.fit import logits_of
+from openautoglm.distillation.losses import soft_labels
+from openautoglm.importance import Importance, importance
+from openautoglm.knapsack import Level
+from openautoglm.student import Teacher
+from openautoglm.task import Split, Task
+
+SAMPLES = 512  # texts of train that importance and refit look at, and as many others that judge
+STEPS = 24  # levels of a sub-layer that a knapsack may choose from, at most
+
+
+class Proxy:
+    """Judges structures of one teacher on one task. What all judgements share is computed once."""
+
+    def __init__(self, teacher: Teacher, task: Task, samples: int = SAMPLES) -> None:
+        self.teacher, self.task = teacher, task
+        texts, labels = task.train.texts, task.train.labels
+        samples = min(samples, max(1, len(texts) // 2))
+        self.seen = encode(teacher.tokenizer, Split(texts[:samples], labels[:samples]), task.max_length)
+        self.judging = Split(texts[samples : 2 * samples], labels[samples : 2 * samples])
+        self.answers = logits_of(teacher.model, encode(teacher.tokenizer, self.judging, task.max_length))
+        self.full = [Widths(layer.heads, layer.neurons) for layer in architectures.layers(teacher.model)]
+        self._forms: dict[tuple[int | None, int | None], tuple[Any, Encoded]] = {}
+
+    @cached_property
+    def importance(self) -> Importance:
+        """Fisher information of the teacher's heads and neurons."""
+        return importance(self.teacher.copy(), self.seen, self.task)
+
+    @cached_property
+    def grams(self) -> list[Tensor]:
+        """Second moments of what enters each sub-layer's output in the teacher."""
+        parts = [part for layer in architectures.layers(self.teacher.model) for part in (layer.attention, layer.ffn)]
+        return pruning.gram_matrices(self.teacher.model, [part.output for part in parts], self.seen)
+
+    def loss(self, structure: Structure, pieces: int | None = None, rank: int | None = None) -> float:
+        """What a structure, with a vocabulary cut to `pieces` and an embedding of `rank`, misses of the teacher."""
+        model, judging = self.cut(structure, pieces, rank)
+        return float(soft_labels(logits_of(model, judging), self.answers, self.task.kind))
+
+    def cut(self, structure: Structure, pieces: int | None = None, rank: int | None = None) -> tuple[Any, Encoded]:
+        """The teacher cut to a structure and refitted, and the judging texts in its word pieces."""
+        embedding, judging = self._form(pieces, rank)
+        model = self.teacher.copy()
+        if embedding is not None:
+            architectures.set_word_embedding(model, copy.deepcopy(embedding))
+        pruning.slice_refitted(model, pruning.choose_widths(self.importance, structure), self.grams)
+        return model.eval(), judging
+
+    def _form(self, pieces: int | None, rank: int | None) -> tuple[Any, Encoded]:
+        """A form of embedding (None: the teacher's), and the judging texts in its pieces; kept for the next time."""
+        if (pieces, rank) not in self._forms:
+            model, tokenizer = self.teacher.copy(), limited(self.teacher.tokenizer, self.task.max_length)
+            if pieces:
+                tokenizer, old_ids = vocabulary.trim(tokenizer, self.task.train.texts, pieces)
+                vocabulary.keep_rows(model, old_ids)
+            table = architectures.word_embedding(model)
+            if rank:
+                ids = encode(tokenizer, self.task.train, self.task.max_length).ids
+                counts = torch.bincount(torch.tensor([i for row in ids for i in row]), minlength=table.num_embeddings)
+                table = lowrank.factorise(table, counts, rank)
+            judging = encode(tokenizer, self.judging, self.task.max_length)
+            self._forms[pieces, rank] = (table if pieces or rank else None), judging
+        return self._forms[pieces, rank]
+
+    @cached_property
+    def dropping(self) -> dict[tuple[int, str], float]:
+        """(layer, "heads" or "neurons") -> the loss when that sub-layer alone is dropped, and the rest refitted."""
+        found = {}
+        for i, layer in enumerate(self.full):
+            for name in Widths._fields:
+                structure = [*self.full[:i], layer._replace(**{name: 0}), *self.full[i + 1 :]]
+                found[i, name] = self.loss(structure)
+        return found
+
+    def choices(self, table: Table, length: int, weights: Mapping[str, float], last: int) -> list[list[Level]]:
+        """What a knapsack may choose for each sub-layer (attention, FFN, attention, ...): widths, losses, costs.
+
+        `last` is the layer whose attention shall be the last: it stays, later ones go. Removing units costs half their
+        Fisher information (Kwon et al. 2022, section 4.1), dropping the sub-layer what was measured, for that is no
+        small step. `weights` ("heads 0", "neurons 0", ...) multiply the losses of a sub-layer: search tunes them, since
+        what two removals cost together is not the sum.
+        """
+        found = []
+        for i, full in enumerate(self.full):
+            for name, scores in (("heads", self.importance.heads[i]), ("neurons", self.importance.neurons[i])):
+                weight, gone = weights.get(f"{name} {i}", 1.0), _removed(scores)
+                gone[0] = max(gone[0], self.dropping[i, name])
+                most = getattr(full, name)
+                widths = [*range(0, most, max(1, most // STEPS)), most]
+                if name == "heads":
+                    widths = [0] if i > last else [w for w in widths if w or i < last]
+                    costs = [table.attention_at(w, last=i == last) for w in widths]
+                else:
+                    costs = [table.ffn_at(w, last=i >= last) for w in widths]
+                levels = zip(widths, costs, strict=True)
+                found.append([Level(w, weight * gone[w], table.at(cost, length), cost.bytes) for w, cost in levels])
+        return found
+
+
+def _removed(scores: Tensor) -> list[float]:
+    """Half the Fisher information that is gone when the top 0, 1, 2, ... units stay."""
+    kept = scores.double().sort(descending=True).values.cumsum(0)
+    return [float(kept[-1]) / 2, *((kept[-1] - kept) / 2).clamp(min=0).tolist()]

@@ -1,0 +1,219 @@
+"""A config for a budget of bytes and milliseconds, from models of a few shapes measured on this machine.
+
+Neither size nor speed depends on what a model has learnt, so a few artifacts with random weights tell both: of the
+encoder at a few widths, of the embedding in a few forms, and the line between them. The range of the prediction is how
+far it was off for unevenly thinned models, measured too. Accuracy is not predicted: only compressing tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leaderboard.aside import replacing
+from openautoglm import vocabulary
+from openautoglm.config import CompressionConfig
+from openautoglm.cost_table import Cost, Widths
+from openautoglm.errors import UserError
+from openautoglm.latency import Bench, interleaved
+from openautoglm.student import Teacher
+from openautoglm.summary import size_in_words
+from openautoglm.task import Split, Task
+from openautoglm.teachers import as_teacher
+
+SHARES = (0.05, 0.3, 0.6, 1.0)  # of heads and neurons, at which the encoder is measured
+CHECKED = (0.15, 0.45, 0.8)  # and at which unevenly thinned models are compared with the prediction
+INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a config is expected to give, with the range of the errors that the prediction made elsewhere."""
+
+    bytes: float
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The mildest config that meets the budget; where none does, the one that comes nearest (`met` is False)."""
+
+    config: dict[str, Any]
+    expected: Expected
+    met: bool
+    budget: str
+    machine: str
+    length: int
+
+    def words(self) -> str:
+        """For the terminal."""
+        e = self.expected
+        verdict = "This config is expected to meet it" if self.met else "No config meets it. The nearest"
+        return (
+            f"Machine: {self.machine}\nBudget: {self.budget}\n{verdict}:\n{json.dumps(self.config, indent=1)}\n"
+            f"Expected: {size_in_words(e.bytes)} for the whole artifact, {e.latency_ms:.2f} ms a text "
+            f"({e.low_ms:.2f} to {e.high_ms:.2f}), texts of {self.length} word pieces, one thread.\n"
+            "A prediction from models of a few shapes with random weights, measured now; the range is that of its\n"
+            f"errors on {len(CHECKED)} unevenly thinned ones. Accuracy is not predicted: compress, and see the score."
+        )
+
+    def write(self, path: Path) -> None:
+        """The config as JSON, for `compress --config`."""
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(self.config, indent=1) + "\n", encoding="utf-8")
+
+
+def recommend(model: Any, *, memory: float | None, latency_ms: float | None, length: int = 32) -> Recommendation:
+    """The mildest config for an artifact of at most `memory` bytes and `latency_ms` a text of `length` word pieces."""
+    if memory is None and latency_ms is None:
+        raise UserError("No budget: give --memory, --latency, or both.")
+    teacher = as_teacher(model)
+    configs = list(ladder(teacher))
+    try:
+        parts = Parts(teacher, length, configs)
+    except ValueError as error:  # a family that has no thinner copies, a cost that cannot be told
+        raise UserError(f"The model's parts could not be measured: {error}") from None
+    candidates = [(config, parts.expected(config)) for config in configs]
+    limits = (memory or float("inf"), latency_ms or float("inf"))
+
+    def excess(expected: Expected) -> float:
+        """By how much the worse of the two budgets is missed: 1 meets it exactly, or less."""
+        return max(expected.bytes / limits[0], expected.high_ms / limits[1])
+
+    config, expected = next((c for c in candidates if excess(c[1]) <= 1), None) or min(
+        candidates, key=lambda c: excess(c[1])
+    )
+    budget = [size_in_words(memory)] if memory else []
+    budget += [f"{latency_ms:g} ms a text"] if latency_ms else []
+    return Recommendation(config, expected, excess(expected) <= 1, " and ".join(budget), machine(), length)
+
+
+def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
+    """Configs in the order in which to try them, from the mildest.
+
+    First what was measured to cost no score (a third of the encoder; then the vocabulary's unused pieces), then what
+    costs little, and the last tenth of the encoder only at the end. Every config is complete but for defaults.
+    """
+    config = teacher.model.config
+    width, pieces = config.hidden_size, config.vocab_size
+    small, smaller = (size if size < pieces and _trims(teacher) else None for size in (8000, 4000))
+    rungs = [
+        (None, None, 0.0, 0.3),
+        (small, None, 0.0, 0.6),
+        (small, width // 3, 0.0, 0.75),
+        (smaller, width // 3, 0.5, 0.75),
+        (smaller, width // 6, 0.5, 0.95),
+    ]
+    for size, rank, low, high in rungs:
+        for ratio in np.arange(low, high + 0.001, 0.05):
+            yield {"pruning_ratio": round(float(ratio), 2), "vocabulary_size": size, "embedding_rank": rank}
+
+
+def _trims(teacher: Teacher) -> bool:
+    try:
+        vocabulary.trim(teacher.tokenizer, [], teacher.model.config.vocab_size)
+    except ValueError:
+        return False
+    return True
+
+
+class Parts:
+    """Measured costs: of the encoder by the share of it that is kept, of the rest by the form of the embedding."""
+
+    def __init__(self, teacher: Teacher, length: int, configs: Sequence[dict[str, Any]]) -> None:
+        task = _task(teacher, length)
+        sizes = {config["vocabulary_size"] for config in configs}
+        ranks = sorted({config["embedding_rank"] or 0 for config in configs})
+        ends = [None, *([min(s for s in sizes if s)] if any(sizes) else [])]
+        plan = CompressionConfig().plan()
+        self.bench = Bench(teacher, task, plan, vocabularies=ends, ranks=[rank or None for rank in ranks])
+        texts = {i: partial(teacher.tokenizer.encode, text) for i, text in enumerate(task.dev.texts[:64])}
+        self.tokenize_ms = statistics.mean(interleaved(texts, 3, 1).values())
+        draw = random.Random(0)
+        uneven = [self._uneven(draw, share) for share in CHECKED]
+        first = self.bench.forms[0]
+        models = [(self._even(share), first) for share in SHARES] + [(structure, first) for structure in uneven]
+        costs = self.bench.costs([*models, *((self._even(SHARES[0]), form) for form in self.bench.forms)])
+        self.curve, checked, fixed = np.split(_table(costs), [len(SHARES), len(models)])
+        self.forms = dict(zip(self.bench.forms, fixed, strict=True))
+        predicted = [self.cost(self._share(structure), *first)[0] for structure in uneven]
+        self.errors = [p / (real + self.tokenize_ms) - 1 for p, (real, _) in zip(predicted, checked, strict=True)]
+
+    def expected(self, config: dict[str, Any]) -> Expected:
+        """What a config gives, all layers thinned alike."""
+        share, full = 1 - config["pruning_ratio"], self.bench.config["vocab_size"]
+        ms, size = self.cost(share, config["embedding_rank"] or 0, config["vocabulary_size"] or full)
+        return Expected(size, ms, ms / (1 + max(0.0, *self.errors)), ms / (1 + min(0.0, *self.errors)))
+
+    def cost(self, share: float, rank: int, pieces: int) -> tuple[float, float]:
+        """Milliseconds from text to label, and bytes: on the lines between what was measured."""
+        ends = sorted(p for r, p in self.forms if r == rank)
+        fixed = [np.interp(pieces, ends, [self.forms[rank, p][i] for p in ends]) for i in (0, 1)]
+        encoder = [np.interp(share, SHARES, self.curve[:, i]) for i in (0, 1)]
+        ms, size = (float(e + f - self.forms[self.bench.forms[0]][i]) for i, (e, f) in enumerate(zip(encoder, fixed)))  # noqa: B905
+        return ms + self.tokenize_ms, size
+
+    def _even(self, share: float) -> list[Widths]:
+        return [self._widths(share)] * self.bench.layers
+
+    def _uneven(self, draw: random.Random, share: float) -> list[Widths]:
+        return [self._widths(min(1.0, share * draw.uniform(0.4, 1.6))) for _ in range(self.bench.layers)]
+
+    def _widths(self, share: float) -> Widths:
+        full = self.bench.full
+        return Widths(max(1, round(share * full.heads)), max(1, round(share * full.neurons)))
+
+    def _share(self, structure: Sequence[Widths]) -> float:
+        """The share of the encoder's weights: a head has four matrices of hidden times its size, a neuron two rows."""
+        full, hidden = self.bench.full, self.bench.config["hidden_size"]
+        attention, ffn = 4 * hidden / full.heads, 2
+        weights = sum(w.heads * attention + w.neurons * ffn for w in structure)
+        return weights / (len(structure) * (full.heads * attention + full.neurons * ffn))
+
+
+def _table(costs: Sequence[Cost]) -> np.ndarray:
+    """(models, 2): milliseconds at the longest length, and bytes."""
+    return np.array([[cost.ms[-1], cost.bytes] for cost in costs])
+
+
+def _task(teacher: Teacher, length: int) -> Task:
+    """Texts of the vocabulary's own words, about `length` word pieces each: times do not depend on what a text says."""
+    config, tokenizer = teacher.model.config, teacher.tokenizer
+    if not 4 <= length <= getattr(config, "max_position_embeddings", length):
+        raise UserError(f"--length {length}: give 4 to {config.max_position_embeddings} word pieces.")
+    words = [tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())]
+    words = [word.strip() for word in words if word.strip() and not word.startswith("##")]
+    random.Random(0).shuffle(words)
+    texts = tuple(" ".join(words[i : i + length - 2]) for i in range(0, len(words), length - 2))
+    kind = "regression" if config.num_labels == 1 else "classification"
+    split = Split(texts, np.zeros(len(texts), dtype=np.float32 if kind == "regression" else np.int64))
+    names = tuple(map(str, range(config.num_labels))) if kind == "classification" else ()
+    metric = "pearson" if kind == "regression" else "accuracy"
+    return Task("recommend", kind, names, (metric,), length, split, split)  # type: ignore[arg-type]
+
+
+def machine() -> str:
+    """Cores, memory, and whether the processor multiplies bytes: what a model has here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except (OSError, ValueError, AttributeError):
+        return f"{platform.machine()}, {cores} cores"
+    fast = [flag for flag in INT8_FLAGS if flag in text.split()]
+    note = (
+        f"multiplies bytes ({', '.join(fast)})" if fast else "has no byte multiplication: INT8 saves space, little time"
+    )
+    return f"{platform.machine()}, {cores} cores, {memory:.1f} GB; {note}"

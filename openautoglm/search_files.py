@@ -1,0 +1,172 @@
+"""`openautoglm search`: from a model folder, two tables and two budgets to a config that compress replays.
+
+out/costs.json     the cost table of this machine       out/trials.jsonl   every trial, as it ended
+out/config.json    what was found                       out/search.json    what was asked, found and tried
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from leaderboard.aside import replacing
+from openautoglm.compressor import AutoCompressor
+from openautoglm.config import CompressionConfig, read_config
+from openautoglm.cost_table import LatencyError, Widths
+from openautoglm.distillation.data import encode
+from openautoglm.distillation.session import Session, open_session
+from openautoglm.errors import UserError
+from openautoglm.latency import Bench, table_of
+from openautoglm.proxy import Proxy
+from openautoglm.search import Form, Journal, Ladder, Limits, Space, Trial
+from openautoglm.student import Teacher
+from openautoglm.task import Budget, Task, steps_of
+from openautoglm.task_files import task_from_files
+from openautoglm.teachers import as_teacher
+
+BATCH = 32
+VOCABULARIES: tuple[int | None, ...] = (4000, 8000, None)
+RANKS: tuple[int | None, ...] = (None, 64, 128)
+TRAINING = 4.0  # a pass over a text with gradients, in passes without
+
+
+def search_files(
+    model: str,
+    train: Path,
+    dev: Path,
+    out: Path,
+    *,
+    latency: float,
+    size: float,
+    seconds: float = 3600.0,
+    trials: int = 200,
+    epochs: float = 2.0,
+    length: int | None = None,
+    config: Path | None = None,
+    seed: int = 0,
+    text: str = "text",
+    label: str = "label",
+    labels: Sequence[str] | None = None,
+    metric: str | None = None,
+    max_length: int | None = None,
+) -> str:
+    """Search within `latency` milliseconds and `size` bytes, write `out`, and tell in words what was found.
+
+    UserError for what a user can mend: options, files, budgets that nothing fits.
+    """
+    for name, value in (("latency", latency), ("size", size), ("seconds", seconds), ("trials", trials)):
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name} {value}: give more than 0.")
+    base = read_config(config)
+    teacher = as_teacher(model)
+    task = task_from_files(
+        teacher, train, dev, text=text, label=label, labels=labels, metric=metric, max_length=max_length
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return Search(teacher, task, base, out, Limits(latency, size, length or _typical(teacher, task))).run(
+            seconds=seconds, trials=trials, epochs=epochs, seed=seed
+        )
+    except LatencyError as error:
+        raise UserError(str(error)) from None
+
+
+def _typical(teacher: Teacher, task: Task) -> int:
+    return round(statistics.median(map(len, encode(teacher.tokenizer, task.train, task.max_length).ids)))
+
+
+class Search:
+    """One search: the library's judge and trainer on the ladder."""
+
+    def __init__(self, teacher: Teacher, task: Task, base: CompressionConfig, out: Path, limits: Limits) -> None:
+        self.teacher, self.task, self.base, self.out, self.limits = teacher, task, base, out, limits
+
+    def run(self, *, seconds: float, trials: int, epochs: float, seed: int) -> str:
+        """Climb the ladder within the time, the cost table included; words for the terminal."""
+        asked = {"limits": asdict(self.limits), "seed": seed, "epochs": epochs, "base": self.base.model_dump()}
+        self._same(asked)
+        start = time.monotonic()
+        bench = Bench(self.teacher, self.task, self.base.plan(), vocabularies=VOCABULARIES, ranks=RANKS)
+        table = table_of(bench, self.out / "costs.json")
+        proxy = Proxy(self.teacher, self.task)
+        sizes = {asked: bench.pieces(asked) for asked in VOCABULARIES}
+        forms: dict[str, Form] = {
+            f"{asked or 'all'} pieces, rank {rank or 'full'}": (asked, rank) for asked in VOCABULARIES for rank in RANKS
+        }
+        space = Space(
+            table,
+            self.limits,
+            forms,
+            lambda weights, last: proxy.choices(table, self.limits.length, weights, last),
+            bench.layers,
+            sizes,
+        )
+        journal = Journal(self.out / "trials.jsonl")
+
+        def short_s() -> float:
+            judged = max((trial.seconds for trial in journal.of("cheap")), default=0.0)
+            return TRAINING * judged * len(self.task.train) / len(proxy.judging)
+
+        ladder = Ladder(
+            space,
+            journal,
+            judge=lambda structure, form: proxy.loss(structure, *form),
+            train=lambda structure, form, stage: self._train(
+                structure, form, 1.0 if stage == "short" else epochs, seed
+            ),
+            seconds=seconds - (time.monotonic() - start),
+            trials=trials,
+            seed=seed,
+            epochs=epochs,
+            short_s=short_s,
+        )
+        best = ladder.run()
+        if best is None or best.structure is None:
+            fixed = [table.fixed_at(sizes[pieces], rank) for pieces, rank in forms.values()]
+            raise UserError(
+                f"Nothing fits {self.limits.ms:.3g} ms and {self.limits.bytes / 1e6:.3g} MB, or no time was left to "
+                f"try: without any layer a model takes {min(table.at(c, self.limits.length) for c in fixed):.3g} ms "
+                f"and {min(c.bytes for c in fixed) / 1e6:.3g} MB. Raise --latency, --size or --seconds."
+            )
+        return self._write(best, journal, forms[best.params["form"]], asked)
+
+    def config(self, structure: Sequence[Widths], form: Form) -> CompressionConfig:
+        """The config of a candidate: what was searched over the base."""
+        pieces, rank = form
+        found = {"structure": [list(layer) for layer in structure], "vocabulary_size": pieces, "embedding_rank": rank}
+        return read_config(self.base.model_dump() | found)
+
+    def _train(self, structure: list[Widths], form: Form, epochs: float, seed: int) -> float:
+        steps = steps_of(epochs, len(self.task.train), BATCH)
+        with open_session(Session(seed)):
+            student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, Budget(steps, BATCH))
+        return student.evaluate(self.task.dev)[self.task.metrics[0]]
+
+    def _same(self, asked: dict[str, Any]) -> None:
+        """Trials of other budgets or settings are not mixed with these."""
+        path = self.out / "asked.json"
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(asked)):
+            raise UserError(f"{self.out} holds a search with other settings ({path.name}). Give a new --out.")
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+
+    def _write(self, best: Trial, journal: Journal, form: Form, asked: dict[str, Any]) -> str:
+        assert best.structure
+        found = self.config(best.structure, form).model_dump(exclude_defaults=True)
+        report = {"asked": asked, "best": asdict(best), "trials": [asdict(trial) for trial in journal.trials]}
+        for name, content in (("config.json", found), ("search.json", report)):
+            with replacing(self.out / name) as aside:
+                aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        judged = f"dev score {best.dev_score:.4f} after a {best.stage} trial" if best.dev_score is not None else ""
+        return (
+            f"{len(journal.of('cheap'))} cheap, {len(journal.of('short'))} short and {len(journal.of('full'))} full "
+            f"trials. The best: {best.ms:.3g} ms and {(best.bytes or 0) / 1e6:.3g} MB predicted, "
+            f"{judged or f'loss {best.loss:.3g} without training (no time was left to train)'}.\n"
+            f"Written: {self.out}/config.json, for `openautoglm compress --config`."
+        )

@@ -1,0 +1,86 @@
+"""A Task from a user's train and dev files, for a model that knows its kind and its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leaderboard.metrics import CLASSIFICATION, REGRESSION
+from openautoglm import tables
+from openautoglm.distillation.data import limited
+from openautoglm.errors import UserError
+from openautoglm.student import Teacher
+from openautoglm.task import Split, Task
+
+
+def task_from_files(
+    teacher: Teacher,
+    train: Path,
+    dev: Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    labels: Sequence[str] | None = None,
+    metric: str | None = None,
+    max_length: int | None = None,
+) -> Task:
+    """Kind and classes are the model's own; `labels` names the classes of a model whose config does not.
+
+    max_length: word pieces read of a text; the longest text of both files by default, at most what the model reads.
+    UserError names the file, the row, or what is missing.
+    """
+    config = teacher.model.config
+    if getattr(config, "problem_type", None) == "multi_label_classification":
+        raise UserError("The model gives several labels a text; supported: one class, or one value.")
+    kind = "regression" if config.num_labels == 1 else "classification"
+    names = _names(config, labels) if kind == "classification" else ()
+    known = CLASSIFICATION if kind == "classification" else REGRESSION
+    if metric and metric not in known:
+        raise UserError(f"Metric {metric!r} is unknown for {kind}; known: {', '.join(known)}.")
+    first, second = (_split(path, text, label, kind, names) for path in (train, dev))
+    return Task(
+        name=train.stem,
+        kind=kind,  # type: ignore[arg-type]
+        labels=names,
+        metrics=tuple(sorted(known, key=lambda name: name != (metric or known[0]))),
+        max_length=_length(teacher, [*first.texts, *second.texts], max_length),
+        train=first,
+        dev=second,
+    )
+
+
+def _names(config: Any, given: Sequence[str] | None) -> tuple[str, ...]:
+    names = tuple(given or (config.id2label[i] for i in range(config.num_labels)))
+    if len(names) != config.num_labels or len(set(names)) != len(names):
+        raise UserError(f"The model has {config.num_labels} outputs: give as many different names, not {list(names)}.")
+    return names
+
+
+def _split(path: Path, text: str, label: str, kind: str, names: Sequence[str]) -> Split:
+    columns = tables.read_columns(path, [text, label])
+    texts = tables.texts(columns[text], str(path))
+    given = tables.labels(columns[label], kind, str(path))
+    try:
+        numbers = tables.numbers(given, kind, names)
+    except UserError as error:
+        raise UserError(f"{path}: {error} Name them with --labels, in the order of the model's outputs.") from None
+    kept = [i for i, words in enumerate(texts) if words.strip()]
+    if not kept:
+        raise UserError(f"{path}: every text is empty. Is {text!r} the right column?")
+    dtype = np.int64 if kind == "classification" else np.float32
+    return Split(tuple(texts[i] for i in kept), np.array([numbers[i] for i in kept], dtype=dtype))
+
+
+def _length(teacher: Teacher, texts: list[str], asked: int | None) -> int:
+    """The longest text in word pieces, or what was asked; at most what the model has positions for."""
+    config = teacher.model.config
+    padding = config.pad_token_id + 1 if config.model_type == "roberta" else 0  # its positions begin behind padding
+    most = getattr(config, "max_position_embeddings", 512) - padding
+    if asked is not None:
+        if not 4 <= asked <= most:
+            raise UserError(f"--max-length {asked}: the model reads 4 to {most} word pieces.")
+        return asked
+    return max(4, *(len(encoding.ids) for encoding in limited(teacher.tokenizer, most).encode_batch_fast(texts)))

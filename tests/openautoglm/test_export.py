@@ -1,0 +1,63 @@
+"""One trace serves all deployments: the artifacts are those that each export alone writes, byte for byte."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openautoglm import artifact, export
+from openautoglm.artifact import ArtifactError
+from openautoglm.student import Student
+
+DEPLOYMENTS = ["onnx-plan", "onnx-int8", "onnx-fp32", "torch-fp32"]  # those that change a graph come first
+
+
+@pytest.fixture(scope="module")
+def student(case):
+    plan = {"embedding": "int8", "attention": "fp16", "ffn": "int8", "head": "fp32"}
+    return Student(case[0].copy(), case[0].tokenizer, plan)
+
+
+def test_together_or_alone_the_bytes_are_the_same(case, student, tmp_path):
+    together = export.export_all(student, DEPLOYMENTS, tmp_path / "together", case[1])
+    for folder, deployment in zip(together, DEPLOYMENTS, strict=True):
+        alone = export.export(student, deployment, tmp_path / "alone" / deployment, case[1])
+        assert artifact.read(folder) == artifact.read(alone)
+
+
+def test_the_model_is_traced_once(case, student, tmp_path, monkeypatch):
+    traced, trace = [], export.tracing.graph
+    monkeypatch.setattr(export.tracing, "graph", lambda model: traced.append(model) or trace(model))
+    export.export_all(student, ["onnx-fp32", "onnx-int8", "onnx-plan"], tmp_path, case[1])
+    assert len(traced) == 1
+    assert traced[0] is not student.model
+
+
+def test_an_artifact_that_answers_differently_is_refused(case, student, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.onnx_graph, "quantize", _with_other_biases)
+    monkeypatch.setitem(export.TOLERANCE, "onnx-int8", 1e-3)
+    with pytest.raises(ArtifactError, match="differ from PyTorch's"):
+        export.export(student, "onnx-int8", tmp_path / "a", case[1])
+
+
+def _with_other_biases(graph):
+    """The graph with the biases of its linears doubled: wrong, but it runs."""
+    changed = type(graph)()
+    changed.CopyFrom(graph)
+    from onnx import numpy_helper
+
+    for tensor in changed.graph.initializer:
+        if "bias" in tensor.name:
+            tensor.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(tensor) + 1, tensor.name))
+    return changed
+
+
+def test_one_text_that_int8_misses_is_rounding_and_every_text_is_a_wrong_graph(tmp_path):
+    expected = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32) * 2
+    missed = expected.copy()
+    missed[0] += 0.8 * np.abs(expected).max()
+    export._Exporter._compare(tmp_path, missed, expected, export.TOLERANCE["onnx-int8"])
+    with pytest.raises(ArtifactError, match="the exported graph is wrong"):
+        export._Exporter._compare(tmp_path, expected[::-1], expected, export.TOLERANCE["onnx-int8"])
+    with pytest.raises(ArtifactError, match="nan"):
+        export._Exporter._compare(tmp_path, expected * np.nan, expected, export.TOLERANCE["onnx-int8"])

@@ -35,6 +35,7 @@ def times(found: Iterable[Deployment], same_machine: bool) -> Figures:
         figures |= {
             "p50": _arithmetic([c.latency_p50_ms for c in costs], noisy),
             "p90": _arithmetic([c.latency_p90_ms for c in costs], noisy),
+            "p50_all": _arithmetic([c.latency_all_cores_p50_ms for c in costs], noisy),
             "throughput": _mean([c.throughput_texts_per_s for c in costs]),
         }
     return figures

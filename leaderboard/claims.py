@@ -1,47 +1,25 @@
 """The article's claims beside what was measured: one small function a claim, judged by the claim's own numbers.
 
-A ratio is reproduced where the measured one reaches the article's, a drop where it is not larger. A claim that no row
-of the board speaks to is "not run yet"; one that has no measurable figure here is "not comparable".
+A ratio is reproduced where the measured one reaches the article's, a drop where it is not larger. A claim that a
+command would answer is "not run yet"; one that this suite can never answer is "not comparable", and says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from leaderboard import claims_ablated
+from leaderboard.ablations import FORMS
 from leaderboard.columns import number
-from leaderboard.schema import Strict
+from leaderboard.finding import Claim, Finding, Verdict, beyond, found, has, text, value, waiting, with_bounds
 from leaderboard.store import Board, BoardError
 from leaderboard.table import Row, Table
 
-Verdict = Literal["reproduced", "not reproduced", "not comparable", "not run yet"]
-PLAN = ("onnx-plan", "onnx-int8", "onnx-fp32")  # the forms that may stand for Open-AutoGLM, its own plan first
-
-
-class Claim(Strict):
-    """One entry of claims.yaml."""
-
-    id: str
-    title: str
-    values: Any
-    as_ratios: dict[str, float] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the board says of a claim."""
-
-    measured: str
-    verdict: Verdict
-    reason: str
-
-
-NOT_RUN = Finding("", "not run yet", "No row of this board speaks to it.")
+__all__ = ["Claim", "Finding", "Verdict", "judge", "load"]
 
 
 def load(path: Path = Path(__file__).parent / "claims.yaml") -> list[Claim]:
@@ -54,25 +32,23 @@ def load(path: Path = Path(__file__).parent / "claims.yaml") -> list[Claim]:
 
 def judge(claim: Claim, board: Board, table: Table) -> Finding:
     """The finding on one claim."""
-    check = CHECKS.get(claim.id)
-    return (check(claim, board, table) if check else None) or NOT_RUN
+    return CHECKS[claim.id](claim, board, table) or waiting("make repro")
 
 
 def _overall(claim: Claim, board: Board, table: Table) -> Finding | None:
-    row, teacher = _first(table, "open_autoglm", PLAN), table.row("teacher", "onnx-fp32")
-    if not (_has(row, "gap", "faster", "parameters") and _has(teacher, "parameters")):
+    row, teacher = _first(table, "open_autoglm", FORMS), table.row("teacher", "onnx-fp32")
+    if not (has(row, "gap", "faster", "parameters") and has(teacher, "parameters")):
         return None
-    parameters = _value(teacher, "parameters") / _value(row, "parameters")
+    parameters = value(teacher, "parameters") / value(row, "parameters")
     want = claim.as_ratios
-    good = parameters >= want["params"] and _value(row, "faster") >= want["latency"]
-    good = good and -_value(row, "gap") <= want["glue_drop"]
-    said = (
-        f"{row.deployment}: {number(parameters)} times fewer parameters, {_with_bounds(row, 'faster')} times faster, "
-    )
+    good = parameters >= want["params"] and value(row, "faster") >= want["latency"]
+    good = good and -value(row, "gap") <= want["glue_drop"]
+    faster = with_bounds(row.figures["faster"])
+    said = f"{row.deployment}: {number(parameters)} times fewer parameters, {faster} times faster, "
     reason = (
         "The same comparison on another model: a 22.7 M encoder and this suite's tasks instead of GLM-Large and GLUE."
     )
-    return _finding(good, said + f"{_with_bounds(row, 'gap')} points against the teacher", reason)
+    return found(good, said + f"{with_bounds(row.figures['gap'], 1)} points against the teacher", reason)
 
 
 def _recipe(claim: Claim, board: Board, table: Table) -> Finding | None:
@@ -85,7 +61,7 @@ def _recipe(claim: Claim, board: Board, table: Table) -> Finding | None:
     reason = (
         f"Without {', '.join(absent)}." if absent else "The record binds every setting of the article's configuration."
     )
-    return _finding(not absent, said, reason)
+    return found(not absent, said, reason)
 
 
 def _distillation(claim: Claim, board: Board, table: Table) -> Finding | None:
@@ -94,99 +70,95 @@ def _distillation(claim: Claim, board: Board, table: Table) -> Finding | None:
         return None
     want, drop = claim.values[0]["drop"], -sum(gaps.values()) / len(gaps)
     said = f"DistilBERT drops {number(drop, 1)} points, mean over {', '.join(gaps)}"
-    return _finding(
-        drop <= want, said, "Text only, with this suite's teacher; the image networks are out of its scope."
-    )
-
-
-def _co_optimisation(claim: Claim, board: Board, table: Table) -> Finding | None:
-    row, quantised = _first(table, "open_autoglm", PLAN), table.row("teacher", "onnx-int8")
-    if not (_has(row, "smaller", "gap") and _has(quantised, "smaller", "gap")):
-        return None
-    want = next(value for value in claim.values if value["method"] == "co-optimised")
-    good = _value(row, "smaller") >= want["ratio"] and -_value(row, "gap") <= want["drop"]
-    good = good and _value(row, "smaller") > _value(quantised, "smaller")
-    pairs = [("Open-AutoGLM", row), ("INT8 alone", quantised)]
-    said = "; ".join(
-        f"{name}: {_text(r, 'smaller')} times smaller, {_with_bounds(r, 'gap')} points" for name, r in pairs
-    )
-    return _finding(good, said, "Ratios of bytes on disk. Low rank alone is no row of this board.")
+    return found(drop <= want, said, "Text only, with this suite's teacher; the image networks are out of its scope.")
 
 
 def _mobilebert_vs_albert(claim: Claim, board: Board, table: Table) -> Finding | None:
     mobile, albert = table.row("mobilebert", "onnx-fp32"), table.row("albert", "onnx-fp32")
     keys = ("parameters", "score", "p50")
-    if not (_has(mobile, *keys) and _has(albert, *keys)):
+    if not (has(mobile, *keys) and has(albert, *keys)):
         return None
-    good = _value(mobile, "parameters") > _value(albert, "parameters") and _value(mobile, "score") >= _value(
+    good = value(mobile, "parameters") > value(albert, "parameters") and value(mobile, "score") >= value(
         albert, "score"
     )
-    good = good and _value(mobile, "p50") < _value(albert, "p50")
+    good = good and value(mobile, "p50") < value(albert, "p50")
     said = "; ".join(
-        f"{row.method}: {_text(row, 'parameters')} M, {_with_bounds(row, 'score')} points, {_text(row, 'p50')} ms"
+        f"{row.method}: {text(row, 'parameters')} M, {with_bounds(row.figures['score'], 1)} points, "
+        f"{text(row, 'p50')} ms"
         for row in (mobile, albert)
     )
-    return _finding(good, said, "Judged by the order of the three figures, since the teacher and the tasks are others.")
+    return found(good, said, "Judged by the order of the three figures, since the teacher and the tasks are others.")
 
 
 def _ag_news(claim: Claim, board: Board, table: Table) -> Finding | None:
     teacher, said, good = table.row("teacher", "onnx-fp32"), [], True
     base = claim.values[0]["accuracy"]
-    for value, method in zip(claim.values[1:], ("distilbert", "albert"), strict=True):
+    for said_of, method in zip(claim.values[1:], ("distilbert", "albert"), strict=True):
         row = table.row(method, "onnx-fp32")
-        if not (_has(row, "parameters", "task-bbc") and _has(teacher, "parameters", "task-bbc")):
+        if not (has(row, "parameters", "task-bbc") and has(teacher, "parameters", "task-bbc")):
             return None
-        ratio = _value(teacher, "parameters") / _value(row, "parameters")
-        drop = _value(teacher, "task-bbc") - _value(row, "task-bbc")
-        good = good and ratio >= value["ratio"] and drop <= base - value["accuracy"] + 1e-9
+        ratio = value(teacher, "parameters") / value(row, "parameters")
+        drop = value(teacher, "task-bbc") - value(row, "task-bbc")
+        good = good and ratio >= said_of["ratio"] and drop <= base - said_of["accuracy"] + 1e-9
         said.append(f"{method}: ratio {number(ratio)}, {number(drop, 1)} points lost on BBC News")
     reason = "BBC News stands in for AG News; more than half of this teacher's parameters are its word embedding."
-    return _finding(good, "; ".join(said), reason)
+    return found(good, "; ".join(said), reason)
 
 
 def _int8_speedup(claim: Claim, board: Board, table: Table) -> Finding | None:
     row = table.row("teacher", "onnx-int8")
-    if not _has(row, "faster"):
+    if not has(row, "faster"):
         return None
-    said = f"INT8 teacher: {_with_bounds(row, 'faster')} times faster than float32"
-    good = _value(row, "faster") >= claim.values["ratio"]
-    return _finding(good, said, "On this machine's CPU with a Transformer; the article's is an image network on a DSP.")
+    said = f"INT8 teacher: {with_bounds(row.figures['faster'])} times faster than float32"
+    good = value(row, "faster") >= claim.values["ratio"]
+    return found(good, said, "On this machine's CPU with a Transformer; the article's is an image network on a DSP.")
 
 
 def _carbon(claim: Claim, board: Board, table: Table) -> Finding | None:
     teacher = table.row("teacher", "onnx-fp32")
-    rows = [r for r in table.rows if r.deployment == "onnx-fp32" and r.method != "teacher" and _has(r, "mwh")]
-    if not rows or not _has(teacher, "mwh"):
+    rows = [r for r in table.rows if r.deployment == "onnx-fp32" and r.method != "teacher" and has(r, "mwh")]
+    if not rows or not has(teacher, "mwh"):
         return None
-    row = min(rows, key=lambda r: _value(r, "mwh"))
-    saving = 1 - _value(row, "mwh") / _value(teacher, "mwh")
+    row = min(rows, key=lambda r: value(r, "mwh"))
+    saving = 1 - value(row, "mwh") / value(teacher, "mwh")
     said = f"{row.method} uses {saving:.0%} less energy than the teacher, both in float32"
     reason = "The same question of Transformers: inference energy of the thriftiest architecture against the teacher."
-    return _finding(saving >= claim.values["saving"], said, reason)
+    return found(saving >= claim.values["saving"], said, reason)
 
 
-def _losses(claim: Claim, board: Board, table: Table) -> Finding | None:
-    if not (board.of("tinybert") and board.of("distilbert")):
-        return None
-    reason = "A formula without figures. What each method minimises here is on its page: kept, left out, and knobs."
-    return Finding("", "not comparable", reason)
+def _losses(claim: Claim, board: Board, table: Table) -> Finding:
+    return beyond("A formula without figures. What each method minimises here is on its page: kept, left out, knobs.")
 
 
-CHECKS: dict[str, Callable[[Claim, Board, Table], Finding | None]] = {
-    "overall": _overall,
-    "recipe": _recipe,
-    "distillation": _distillation,
-    "co_optimisation": _co_optimisation,
-    "mobilebert_vs_albert": _mobilebert_vs_albert,
-    "ag_news": _ag_news,
-    "int8_speedup": _int8_speedup,
-    "carbon": _carbon,
-    "tinybert_loss": _losses,
-}
+def _edge_runtimes(claim: Claim, board: Board, table: Table) -> Finding:
+    eager, graph = table.row("teacher", "torch-fp32"), table.row("teacher", "onnx-fp32")
+    said = ""
+    if has(eager, "p50", "memory") and has(graph, "p50", "memory"):
+        said = "The teacher here: " + "; ".join(
+            f"{name} {text(row, 'p50')} ms, {text(row, 'memory')} MB"
+            for name, row in (("PyTorch", eager), ("ONNX Runtime", graph))
+        )
+    return beyond("The article's figures are of phones. Here two of its runtimes are timed, on one server's CPU.", said)
 
 
-def _finding(good: bool, measured: str, reason: str) -> Finding:
-    return Finding(measured, "reproduced" if good else "not reproduced", reason)
+def _multilingual(claim: Claim, board: Board, table: Table) -> Finding:
+    return beyond("The teacher is an English encoder and every task is in English: nothing near it is measured.")
+
+
+def _federated(claim: Claim, board: Board, table: Table) -> Finding:
+    return beyond("All training is on one machine: no gradients are sent, so there is no traffic to measure.")
+
+
+def _auto_tuning(claim: Claim, board: Board, table: Table) -> Finding:
+    tried = sum(len(tuning.trials) for tuning in board.tuning.values())
+    said = (
+        f"{tried} learning rates tried by bench tune, for {len(board.tuning)} pairs of method and task" if tried else ""
+    )
+    return beyond(
+        "A degree of automation is no figure. Here `openautoglm recommend` times this machine and answers a budget "
+        "with a config, `advise` reads a run and says what limits it, `bench tune` gives every method equal trials.",
+        said,
+    )
 
 
 def _first(table: Table, method: str, forms: tuple[str, ...]) -> Row | None:
@@ -197,27 +169,21 @@ def _task_gaps(board: Board, table: Table, method: str) -> dict[str, float]:
     """Points against the teacher on each classification task, both in float32."""
     row, teacher = table.row(method, "onnx-fp32"), table.row("teacher", "onnx-fp32")
     keys = {task: f"task-{task}" for task, card in board.cards.items() if card.kind == "classification"}
-    return {t: _value(row, k) - _value(teacher, k) for t, k in keys.items() if _has(row, k) and _has(teacher, k)}
+    return {t: value(row, k) - value(teacher, k) for t, k in keys.items() if has(row, k) and has(teacher, k)}
 
 
-def _has(row: Row | None, *keys: str) -> TypeGuard[Row]:
-    return row is not None and all(key in row.figures for key in keys)
-
-
-def _value(row: Row, key: str) -> float:
-    return row.figures[key].value
-
-
-def _text(row: Row, key: str) -> str:
-    return number(_value(row, key))
-
-
-def _with_bounds(row: Row, key: str) -> str:
-    """ "−1.2 (−2.0 to −0.3)" """
-    figure, digits = row.figures[key], 1 if key in ("gap", "score") else -3
-    bounds = (
-        ""
-        if figure.low is None or figure.high is None
-        else f" ({number(figure.low, digits)} to {number(figure.high, digits)})"
-    )
-    return number(figure.value, digits) + bounds
+CHECKS: dict[str, Callable[[Claim, Board, Table], Finding | None]] = {
+    "overall": _overall,
+    "recipe": _recipe,
+    "distillation": _distillation,
+    "mobilebert_vs_albert": _mobilebert_vs_albert,
+    "ag_news": _ag_news,
+    "int8_speedup": _int8_speedup,
+    "carbon": _carbon,
+    "tinybert_loss": _losses,
+    "edge_runtimes": _edge_runtimes,
+    "multilingual": _multilingual,
+    "federated": _federated,
+    "auto_tuning": _auto_tuning,
+    **claims_ablated.CHECKS,
+}

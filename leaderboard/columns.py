@@ -111,6 +111,15 @@ def _speed() -> list[Column]:
             shown=False,
         ),
         Column(
+            "p50_all",
+            group,
+            "Median, all cores",
+            "ms",
+            _says(Cost, "latency_all_cores_p50_ms") + "; mean over the tasks",
+            "low",
+            shown=False,
+        ),
+        Column(
             "throughput",
             group,
             "Throughput",

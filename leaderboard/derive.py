@@ -29,6 +29,7 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
         solo=solo,
         latency_p50_ms=_rounded(percentile_interval(calls, 0.5)),
         latency_p90_ms=_rounded(percentile_interval(calls, 0.9)),
+        latency_all_cores_p50_ms=_rounded(percentile_interval(solo.all_cores_call_ms, 0.5)),
         speedup=_interval(speedup(launches)),
         noise_floor=_r(noise_floor(launches)),
         noisy=dropped > NOISY * (dropped + kept),

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from leaderboard import downloads, store, table
+from leaderboard.aside import replacing_folder
 from leaderboard.columns import number
 from leaderboard.store import Board, BoardError, Grid
 from leaderboard.views import claims, common, footprint, front, measurement, method, task
@@ -30,13 +31,9 @@ def build(results: Path, grid: Grid, site: Path, *, profile: str | None = None) 
     board = store.load(results, grid, profile)
     if not board.records:
         raise BoardError(f"{results}: no usable record of profile {board.profile}. Make them first: make repro.")
-    site, aside = Path(site), Path(site).with_name(Path(site).name + ".writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    write(board, aside)
-    shutil.rmtree(site, ignore_errors=True)
-    aside.rename(site)
-    return site / "index.html"
+    with replacing_folder(Path(site)) as aside:
+        write(board, aside)
+    return Path(site) / "index.html"
 
 
 def write(board: Board, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 SCHEMA_VERSION: Final = 1
 PROFILES = ("smoke", "default", "full")  # from the quickest to the fullest
+Profile = Literal["smoke", "default", "full", "ablations"]  # ablations stand on the pages of their methods only
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -105,6 +106,7 @@ class Run(Strict):
     budget_steps: int = Field(ge=0, description="optimiser steps the budget allowed")
     footprint: Footprint
     history: list[HistoryPoint]
+    teacher_sha256: Sha256 | None = Field(default=None, description="weights of the fine-tuned teacher that it saw")
 
 
 class Quality(Strict):
@@ -131,6 +133,12 @@ class Launch(Strict):
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
     dropped_pairs: int = Field(ge=0, description="pairs repeated because the host stole time")
+    pressure: float | None = Field(
+        None, ge=0, description="share of the launch's time in which some process waited for a core (pressure stall)"
+    )
+    switches: int | None = Field(
+        None, ge=0, description="times that the scheduler took the core from the worker in this launch"
+    )
 
 
 class Solo(Strict):
@@ -144,6 +152,9 @@ class Solo(Strict):
     cpu_s: float = Field(ge=0)
     wall_s: float = Field(ge=0)
     throughput_texts_per_s: float = Field(ge=0, description="offline: length-sorted batches, all cores")
+    all_cores_call_ms: list[float] = Field(
+        [], description="single calls of the candidate on all cores, text to label, batch 1, one a text"
+    )
     certificate: Certificate
 
 
@@ -156,6 +167,9 @@ class Cost(Strict):
         description="median milliseconds from text to label, batch 1, one thread; none where n is too small"
     )
     latency_p90_ms: Interval | None = Field(description="90th percentile of the same; needs 36 samples")
+    latency_all_cores_p50_ms: Interval | None = Field(
+        None, description="median milliseconds from text to label, batch 1, on all cores"
+    )
     speedup: Interval = Field(
         description="times faster than the reference (teacher, onnx-fp32), "
         "median of paired log ratios, cluster bootstrap"
@@ -194,6 +208,9 @@ class Method(Strict):
     left_out: Text = Field(description="what is left out or changed, and why")
     knobs: dict[str, bool | int | float | str | list | dict | None] = Field(description="every knob, bound")
     sources_sha256: Sha256 = Field(description="hash of the source files that the method really imports")
+    variant_of: Name | None = Field(
+        default=None, description="the method whose code this row runs with other knobs; none: a method of its own"
+    )
     submitted: bool = Field(default=False, description="true: brought by its authors, not reproduced by us")
     shape: dict[str, int | float | str | list | None] = Field(
         default_factory=dict, description="the student's shape: layers, hidden_size, heads, ffn, embedding_size, ..."
@@ -207,6 +224,9 @@ class Code(Strict):
     commit: str | None
     dirty: bool | None
     lock_sha256: Sha256 | None = Field(description="hash of requirements.lock")
+    referee_sha256: Sha256 | None = Field(
+        default=None, description="hash of the sources that prepare, fine-tune, compress, score and measure"
+    )
 
 
 class Record(Strict):
@@ -214,7 +234,7 @@ class Record(Strict):
 
     schema_version: Literal[1]
     suite_version: int
-    profile: Literal["smoke", "default", "full"]
+    profile: Profile
     task: Name
     exam_sha256: Sha256 = Field(description="hash of the exam split's texts and labels")
     created: str = Field(description="UTC, ISO 8601")
@@ -223,6 +243,34 @@ class Record(Strict):
     machine: Machine
     runs: list[Run]
     deployments: dict[DeploymentName, Deployment]
+    train_sha256: Sha256 | None = Field(default=None, description="hash of the train split's texts and labels")
+    dev_sha256: Sha256 | None = Field(default=None, description="hash of the dev split's texts and labels")
+    config_sha256: dict[str, Sha256] = Field(
+        default_factory=dict, description="section of params.yaml that it depends on -> hash of its values"
+    )
+    seal: Sha256 | None = Field(default=None, description="hash of the file with zeros here (leaderboard.seal); last")
+
+
+class Trial(Strict):
+    """One training of a search for learning rates."""
+
+    knobs: dict[str, float] = Field(description="the knobs that the trial sets; all others are the row's")
+    dev_score: float | None = Field(description="the task's first metric on dev; none where the training diverged")
+    steps: int = Field(ge=0)
+    wall_s: float = Field(ge=0, description="wall-clock seconds")
+
+
+class Tuning(Strict):
+    """The trials of one row on one task, on dev: the same number of them for every method."""
+
+    schema_version: Literal[1]
+    method: Name
+    task: Name
+    metric: str
+    made_from: dict[str, str | int | float] = Field(description="what a trial's score depends on besides its knobs")
+    created: str = Field(description="UTC, ISO 8601")
+    machine: str = Field(description="where it ran: the processor and its cores")
+    trials: list[Trial]
 
 
 class TaskCard(Strict):

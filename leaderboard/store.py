@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from leaderboard.metrics import METRICS
-from leaderboard.schema import PROFILES, Record, Strict, TaskCard
+from leaderboard.schema import PROFILES, Profile, Record, Strict, TaskCard, Tuning
 
 Model = TypeVar("Model", bound=Strict)
+BEYOND = 1e15
 
 
 class BoardError(ValueError):
@@ -42,6 +43,8 @@ class Board:
     records: dict[tuple[str, str], Record]  # (method, task)
     hashes: dict[tuple[str, str], str]  # sha256 of each record's file
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    ablations: Board | None = None  # the records of the profile "ablations", whatever they are of
+    tuning: dict[tuple[str, str], Tuning] = field(default_factory=dict)  # (method, task)
 
     def of(self, method: str) -> dict[str, Record]:
         """task -> record, in the grid's order."""
@@ -54,8 +57,20 @@ def load(results: Path, grid: Grid, profile: str | None = None) -> Board:
     Where none is complete, the fullest that holds anything; BoardError where nothing is there or a file is broken.
     """
     folder = Path(results)
-    if profile is not None:
-        return _load(folder, grid, profile)
+    board = _fullest(folder, grid) if profile is None else _load(folder, grid, profile)
+    found = {cell: _read(folder / "tuning" / cell[0] / f"{cell[1]}.json", Tuning) for cell in _cells(grid)}
+    tuning = {cell: trials for cell, trials in found.items() if trials}
+    return replace(board, ablations=_load(folder, _ablated(folder), "ablations"), tuning=tuning)
+
+
+def _ablated(results: Path) -> Grid:
+    """The ablations that have records. Which are there is said by profiles/ablations.yaml, not by the board's grid."""
+    there = sorted((results / "ablations").glob("*/*.json"))
+    methods = {path.parent.name: None for path in there if path.parent.name != "tasks"}
+    return Grid(list(methods), [path.stem for path in there if path.parent.name == "tasks"], {})
+
+
+def _fullest(folder: Path, grid: Grid) -> Board:
     there = [p for p in reversed(PROFILES) if any((folder / p / m / f"{t}.json").is_file() for m, t in _cells(grid))]
     if not there:
         raise BoardError(f"{folder}: no results of {', '.join(grid.methods)} yet. Make them first: make repro.")
@@ -77,8 +92,8 @@ def _complete(board: Board) -> bool:
 
 
 def _load(results: Path, grid: Grid, profile: str) -> Board:
-    if profile not in PROFILES:
-        raise BoardError(f"Profile {profile!r} is unknown: give one of {', '.join(PROFILES)}.")
+    if profile not in get_args(Profile):
+        raise BoardError(f"Profile {profile!r} is unknown: give one of {', '.join(get_args(Profile))}.")
     folder = results / profile
     cards = {t: _read(folder / "tasks" / f"{t}.json", TaskCard) for t in grid.tasks}
     board = Board(profile, grid, {t: card for t, card in cards.items() if card}, {}, {})
@@ -111,9 +126,20 @@ def _refusal(record: Record, method: str, task: str, card: TaskCard | None) -> s
         return f"{sorted({len(said) for said in answers})} predictions for {len(card.exam_labels)} exam labels"
     if card.labels and any(set(said) - set(range(len(card.labels))) for said in answers):
         return "predicts a class that the task does not have"
-    if any(form.cost.speedup.low <= 0 for form in record.deployments.values()):
-        return "its speed-up is not above 0"
+    speedups = [form.cost.speedup for form in record.deployments.values()]
+    if not all(0 < x.low <= x.value <= x.high for x in speedups):
+        return "its speed-up is not above 0, or outside its interval"
+    if _beyond(record.model_dump()):
+        return f"it holds a figure beyond {BEYOND:g}, which nothing here can be"
     return ""
+
+
+def _beyond(value: Any) -> bool:
+    """Does a tree hold a number that sums and squares would overflow with?"""
+    if isinstance(value, (int, float)):
+        return abs(value) > BEYOND
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return any(map(_beyond, inner))
 
 
 def _read(path: Path, model: type[Model]) -> Model | None:

@@ -82,14 +82,42 @@ def mean(tasks: Sequence[Scores]) -> Scores:
     return Scores(np.mean([task.values for task in tasks], axis=0), np.mean(draws, axis=0))
 
 
-def ranks(verdicts: Sequence[str], values: np.ndarray) -> list[int | None]:
-    """Ranks that rows not told apart share; None where the score is missing."""
+def order(scores: Scores, submitted: Sequence[bool]) -> list[int]:
+    """Rows by score, best first, missing ones last; a submitted row comes after the reproduced ones it ties with."""
+    values = scores.values
+    best = sorted(range(len(values)), key=lambda i: (np.isnan(values[i]), -np.nan_to_num(values[i]), i))
+    if not any(submitted):
+        return best
+    verdicts, place = scores.verdicts(), {row: position for position, row in enumerate(best)}
+
+    def key(row: int) -> tuple[int, bool]:
+        behind = _tied(row, verdicts[row], values, submitted) if submitted[row] else []
+        return max(place[row], *(place[other] for other in behind), 0), submitted[row]
+
+    return sorted(best, key=key)
+
+
+def _tied(row: int, signs: str, values: np.ndarray, submitted: Sequence[bool]) -> list[int]:
+    """The reproduced rows that a row is not told apart from."""
+    there = [i for i, value in enumerate(values) if not np.isnan(value) and not submitted[i]]
+    return [i for i in there if i != row and not np.isnan(values[row]) and signs[i] in TIED + UNTESTABLE]
+
+
+def ranks(verdicts: Sequence[str], values: np.ndarray, submitted: Sequence[bool]) -> list[int | None]:
+    """Ranks that rows not told apart share; None where the score is missing.
+
+    What was submitted and not reproduced never stands above a reproduced row that it ties with.
+    """
     there = [i for i, value in enumerate(values) if not np.isnan(value)]
     shared = shared_ranks(
         [float(values[i]) for i in there], lambda a, b: verdicts[there[a]][there[b]] in TIED + UNTESTABLE
     )
     placed = dict(zip(there, shared, strict=True))
-    return [placed.get(i) for i in range(len(values))]
+    lowered = {
+        i: max(rank, *(placed[j] for j in _tied(i, verdicts[i], values, submitted)), 0) if submitted[i] else rank
+        for i, rank in placed.items()
+    }
+    return [lowered.get(i) for i in range(len(values))]
 
 
 def _interval(value: float, draws: np.ndarray) -> Interval | None:

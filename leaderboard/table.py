@@ -59,12 +59,12 @@ def build(board: Board) -> Table:
     cells = [(m, d) for m in board.grid.methods for d in board.grid.deployments_of(m)]
     per_task = [_scores_of(board, task, cells) for task in board.grid.tasks]
     scores = suite.mean(per_task)
-    order = sorted(range(len(cells)), key=lambda i: (np.isnan(scores.values[i]), -np.nan_to_num(scores.values[i]), i))
+    order = suite.order(scores, [_submitted(board, method) for method, _ in cells])
     cells = [cells[i] for i in order]
     scores = suite.Scores(scores.values[order], scores.draws[order])
     per_task = [suite.Scores(s.values[order], s.draws[order]) for s in per_task]
     verdicts = scores.verdicts()
-    ranks = suite.ranks(verdicts, scores.values)
+    ranks = suite.ranks(verdicts, scores.values, [_submitted(board, method) for method, _ in cells])
     reference = next((cells.index(("teacher", form)) for form in REFERENCE if ("teacher", form) in cells), None)
     rows = []
     for i, (method, deployment) in enumerate(cells):
@@ -72,6 +72,10 @@ def build(board: Board) -> Table:
         rows.append(_row(board, method, deployment, quality, ranks[i], _shared(verdicts[i], ranks, i)))
     cards = [board.cards[task] for task in board.grid.tasks if task in board.cards]
     return Table(columns(cards), rows, scores, verdicts, None if reference is None else rows[reference])
+
+
+def _submitted(board: Board, method: str) -> bool:
+    return any(record.method.submitted for record in board.of(method).values())
 
 
 def _shared(signs: str, ranks: Sequence[int | None], i: int) -> Literal["", "=", "?"]:
@@ -153,7 +157,7 @@ def _row(
     if len(records) == len(board.grid.tasks):
         figures |= aggregate.making([run for record in records.values() for run in record.runs])
     if not _same_machine(board, records):
-        missing |= dict.fromkeys(("p50", "p90", "throughput"), "timed on another machine than the teacher")
+        missing |= dict.fromkeys(("p50", "p90", "p50_all", "throughput"), "timed on another machine than the teacher")
     said = next(iter(records.values())).method if records else None
     return Row(
         id=f"{method}.{deployment}",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from leaderboard import drawings, report
-from leaderboard.schema import Record
+from leaderboard import ablations, drawings, report
+from leaderboard.columns import Column
+from leaderboard.schema import Method, Record, Tuning
 from leaderboard.store import Board
 from leaderboard.table import Table
 
+BESIDE = ("score", "mb", "faster")  # figures of an ablation, after its difference to the full method
+ABOVE = "Points above (+) or below (−) the full method"
+DIFFERENCE = Column("difference", "Quality", "vs full", "points", ABOVE, "high", 1, signed=True)
 CURVES = (("loss", "Loss while training"), ("dev_score", "Score on dev while training"))
 
 
@@ -26,6 +31,8 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
         "reports": [(task, made) for task, r in records.items() if (made := report.blocks(r.method.report))],
         "knobs": [(key, report.text(value)) for key, value in sorted(said.knobs.items())] if said else [],
         "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
+        "ablations": _ablations(board, name),
+        "tuning": [_tuning(found, said) for (row, _), found in board.tuning.items() if row == name],
         "hashes": board.hashes,
         "commands": _commands(board, name, records),
     }
@@ -48,11 +55,48 @@ def _shapes(records: dict[str, Record], teacher: dict[str, Record]) -> list[tupl
     return made
 
 
+def _ablations(board: Board, name: str) -> dict[str, Any] | None:
+    """The method and its variants, in one form: what is changed, and the figures."""
+    found = ablations.of(board, name)
+    if found is None:
+        return None
+    full, lines = found.row(name), []
+    for variant in found.names:
+        row = found.table.row(variant, found.form)
+        assert row  # the table has every cell of its grid
+        figure = found.difference(row, full) if full and variant != name else None
+        if figure:
+            row = replace(row, figures=row.figures | {"difference": figure})
+        elif variant == name:
+            row = replace(row, missing=row.missing | {"difference": "this is the full method"})
+        changed = [(knob, *map(report.text, values)) for knob, *values in found.changed.get(variant, [])]
+        lines.append((variant, changed, row))
+    return {
+        "form": found.form,
+        "tasks": sorted({record.task for records in found.records.values() for record in records}),
+        "columns": [DIFFERENCE, *(c for c in found.table.columns if c.key in BESIDE)],
+        "lines": lines,
+        "made": ablations.made_where([record for records in found.records.values() for record in records]),
+    }
+
+
+def _tuning(found: Tuning, said: Method | None) -> dict[str, Any]:
+    """The trials on a task, in the order of their rates; which is the best, and which the row uses."""
+    knobs = said.knobs if said else {}
+    best = max((t.dev_score for t in found.trials if t.dev_score is not None), default=None)
+    return {
+        "found": found,
+        "trials": [
+            (trial, trial.dev_score is not None and trial.dev_score == best, trial.knobs.items() <= knobs.items())
+            for trial in sorted(found.trials, key=lambda t: list(t.knobs.values()))
+        ],
+    }
+
+
 def _commands(board: Board, name: str, records: dict[str, Record]) -> list[str]:
     """What a reader types in a clone of the project to make the method's records again."""
     newest = max(records.values(), key=lambda record: record.created, default=None)
     checkout = [f"git checkout {newest.code.commit}"] if newest and newest.code.commit else []
-    if board.profile != "default":
-        return [*checkout, f"make {board.profile}"]
+    run = "dvc repro" if board.profile == "default" else f"bench run --profile {board.profile}"
     cells = " ".join(f"record@{name}-{task}" for task in records)
-    return [*checkout, "make setup && . .venv/bin/activate", f"dvc repro {cells}"]
+    return [*checkout, "make setup && . .venv/bin/activate", f"{run} {cells}", "make board"]

@@ -23,6 +23,8 @@ class Traits(NamedTuple):
     error: float  # share of wrong classes; the noise of a regression
     speed: float  # times faster than the teacher in the same deployment
     training_s: float
+    variant_of: str | None = None
+    changed: dict[str, Any] = {}  # noqa: RUF012  # knobs that differ from those of variant_of
 
 
 METHODS = {
@@ -97,6 +99,19 @@ TASKS = {
         [],
         ["pearson", "spearman"],
     ),
+}
+ABLATIONS = {
+    "teacher": METHODS["teacher"],
+    "open_autoglm": METHODS["open_autoglm"],
+    **{
+        name: METHODS["open_autoglm"]._replace(
+            variant_of="open_autoglm", changed=changed, parameters=parameters, error=error, speed=speed
+        )
+        for name, changed, parameters, error, speed in (
+            ("open_autoglm_low_rank_only", {"pruning_ratio": 0.0}, 15_000_000, 0.136, 1.0),
+            ("open_autoglm_quantization_only", {"pruning_ratio": 0}, 22_713_000, 0.135, 1.0),
+        )
+    },
 }
 KNOBS: dict[str, dict[str, Any]] = {
     "teacher": {},
@@ -253,7 +268,8 @@ def _method(name: str, traits: Traits) -> schema.Method:
         paper=traits.paper,
         kept="" if teacher else "The student's shape, its initialisation and its losses.",
         left_out="" if teacher else "General distillation on Wikipedia: no such corpus is used.",
-        knobs=KNOBS.get(name, {"temperature": 2.0, "learning_rate": 5e-5}),
+        knobs=KNOBS.get(traits.variant_of or name, {"temperature": 2.0, "learning_rate": 5e-5}) | traits.changed,
+        variant_of=traits.variant_of,
         sources_sha256=_sha(name),
         shape=shape,  # type: ignore[arg-type]
         report=report,

@@ -1,11 +1,13 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
-from leaderboard import claims, store, table
+from leaderboard import claims, claims_ablated, store, table
 from tests.leaderboard import records
 
 GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
@@ -32,7 +34,7 @@ def test_every_claim_is_judged_and_every_check_has_its_claim(results):
         assert finding.verdict in get_args(claims.Verdict)
         assert finding.reason
         assert finding.measured or finding.verdict in ("not run yet", "not comparable")
-    assert set(claims.CHECKS) <= set(CLAIMS)
+    assert set(claims.CHECKS) == set(CLAIMS)
 
 
 def test_a_claim_is_judged_by_the_claims_own_number(results):
@@ -60,9 +62,113 @@ def test_a_claim_about_a_method_that_was_not_run_is_not_run_yet(results, tmp_pat
     own = Path(shutil.copytree(results, tmp_path / "results"))
     for name in ("open_autoglm", "mobilebert"):
         shutil.rmtree(own / "default" / name)
-    for name in ("overall", "recipe", "co_optimisation", "mobilebert_vs_albert"):
-        assert judged(own, name).verdict == "not run yet"
-    assert judged(own, "federated").verdict == "not run yet"
+    for name in ("overall", "recipe", "mobilebert_vs_albert"):
+        finding = judged(own, name)
+        assert finding.verdict == "not run yet"
+        assert "`make repro`" in finding.reason
+
+
+def test_what_no_command_here_answers_is_not_comparable_and_says_why(results):
+    for name, why in {
+        "multilingual": "English",
+        "federated": "one machine",
+        "edge_runtimes": "of phones",
+        "auto_tuning": "no figure",
+        "tinybert_loss": "without figures",
+    }.items():
+        finding = judged(results, name)
+        assert finding.verdict == "not comparable"
+        assert why in finding.reason
+    assert re.search(r"PyTorch [\d.]+ ms, \d+ MB; ONNX Runtime [\d.]+ ms", judged(results, "edge_runtimes").measured)
+
+
+ABLATED = ("pruning_vs_reparam", "co_optimisation", "qat", "dynamic_inference", "adaptive_energy")
+
+
+@pytest.mark.parametrize("name", ABLATED)
+def test_without_ablations_their_command_is_named(results, name):
+    finding = judged(results, name)
+    assert finding.verdict == "not run yet"
+    assert "`bench run --profile ablations`" in finding.reason
+
+
+@pytest.fixture(scope="module")
+def ablated(results, tmp_path_factory) -> Path:
+    """The same with every variant that a claim is judged by, each as good as the full method."""
+    folder = Path(shutil.copytree(results, tmp_path_factory.mktemp("ablated") / "results"))
+    full = records.METHODS["open_autoglm"]
+    variants = {
+        f"open_autoglm_{part}": full._replace(variant_of="open_autoglm", changed={"part": part})
+        for part in claims_ablated.ROWS
+    }
+    methods = {"teacher": records.METHODS["teacher"], "open_autoglm": full} | variants
+    forms = {"all": ["onnx-fp32", "onnx-plan"], "open_autoglm_dynamic": ["onnx-dynamic"]}
+    records.write(folder, methods=methods, profile="ablations", tasks=("movie",), examples=200, deployments=forms)
+    return folder
+
+
+def change(folder: Path, part: str, form: str, figures: dict, cost: dict | None = None) -> None:
+    path = folder / f"ablations/open_autoglm_{part}/movie.json"
+    raw = json.loads(path.read_text())
+    raw["deployments"][form] |= figures
+    raw["deployments"][form]["cost"] |= cost or {}
+    path.write_text(json.dumps(raw))
+
+
+def test_co_optimisation_needs_each_ratio_of_the_article(ablated, tmp_path):
+    assert judged(ablated, "co_optimisation").verdict == "not reproduced"
+    own = Path(shutil.copytree(ablated, tmp_path / "results"))
+    sizes = {
+        "low_rank_only": ("onnx-fp32", 25),
+        "quantization_only": ("onnx-plan", 20),
+        "co_optimised": ("onnx-plan", 9),
+    }
+    for part, (form, megabytes) in sizes.items():
+        change(own, part, form, {"bytes_on_disk": megabytes * 1_000_000})
+    finding = judged(own, "co_optimisation")
+    assert finding.verdict == "reproduced"
+    assert "co-optimised: 10.2 times smaller" in finding.measured
+    change(own, "co_optimised", "onnx-plan", {"bytes_on_disk": 21_000_000})
+    assert judged(own, "co_optimisation").verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(("parameters", "drop", "verdict"), [(9e6, 9, "reproduced"), (2e7, 9, ""), (9e6, -9, "")])
+def test_pruning_against_reparameterisation_is_judged_by_share_and_drop(ablated, tmp_path, parameters, drop, verdict):
+    own = Path(shutil.copytree(ablated, tmp_path / "results"))
+    change(own, "pruning_only", "onnx-fp32", {"parameters": int(parameters)})
+    values = [{"method": name, "reduction": share, "drop": drop} for name, share in (("pruning", 0.6), ("other", 0.45))]
+    claim = claims.Claim(id="pruning_vs_reparam", title="", values=values)
+    board = store.load(own, GRID)
+    finding = claims.judge(claim, board, table.build(board))
+    assert finding.verdict == (verdict or "not reproduced")
+    assert f"pruning: {1 - parameters / 22_713_000:.0%} of the parameters removed" in finding.measured
+
+
+def test_qat_keeps_accuracy_where_the_exam_cannot_tell(ablated, tmp_path):
+    assert judged(ablated, "qat").verdict == "reproduced"
+    own = Path(shutil.copytree(ablated, tmp_path / "results"))
+    raw = json.loads((own / "ablations/open_autoglm_qat/movie.json").read_text())
+    quality = raw["deployments"]["onnx-plan"]["quality"]
+    quality[0]["predictions"] = [1 - p for p in quality[0]["predictions"]]
+    change(own, "qat", "onnx-plan", {"quality": quality})
+    assert judged(own, "qat").verdict == "not reproduced"
+    shutil.rmtree(own / "ablations/open_autoglm_qat")
+    finding = judged(own, "qat")
+    assert finding.verdict == "not comparable"
+    assert "points against the same student in 16 bits" in finding.measured
+
+
+@pytest.mark.parametrize(("saving", "verdict"), [(0.39, "not reproduced"), (0.41, "reproduced")])
+def test_dynamic_inference_is_judged_beside_the_static_plan(ablated, tmp_path, saving, verdict):
+    own = Path(shutil.copytree(ablated, tmp_path / "results"))
+    full = json.loads((own / "ablations/open_autoglm/movie.json").read_text())["deployments"]["onnx-plan"]["cost"]
+    energy = {key: (1 - saving) * kwh for key, kwh in full["energy_kwh_per_1000"].items()}
+    speed = {key: 1.5 * ratio for key, ratio in full["speedup"].items()}
+    change(own, "dynamic", "onnx-dynamic", {}, {"energy_kwh_per_1000": energy, "speedup": speed})
+    assert judged(own, "adaptive_energy").verdict == verdict
+    finding = judged(own, "dynamic_inference")
+    assert finding.verdict == "not reproduced"  # faster, but the article's gain of 2.3 points is not there
+    assert "1.50 times faster" in finding.measured
 
 
 def test_the_recipe_is_reproduced_where_the_record_binds_the_articles_settings(results, tmp_path):
@@ -81,3 +187,8 @@ def test_an_unreadable_claims_file_ends_with_one_message(tmp_path):
     (tmp_path / "claims.yaml").write_text("- {id: 1, colour: blue}")
     with pytest.raises(store.BoardError, match="not a list of claims"):
         claims.load(tmp_path / "claims.yaml")
+
+
+def test_the_variants_that_claims_wait_for_are_in_the_profile_that_they_name():
+    rows = yaml.safe_load(Path("profiles/ablations.yaml").read_text(encoding="utf-8"))["methods"]
+    assert {f"open_autoglm_{part}" for part in claims_ablated.ROWS} - rows.keys() <= {"open_autoglm_qat"}

@@ -32,7 +32,7 @@ def test_seeds_are_averaged_and_a_missing_row_stays_missing():
     assert scores.interval(1) is None
     assert scores.gap(1, 0) is None
     assert scores.verdicts()[1] == "???"
-    assert suite.ranks(scores.verdicts(), scores.values) == [2, None, 1]
+    assert suite.ranks(scores.verdicts(), scores.values, [False] * 3) == [2, None, 1]
 
 
 def test_a_row_that_lacks_one_task_has_no_suite_score():
@@ -70,3 +70,16 @@ def test_too_few_examples_are_untestable_and_not_tied():
     a, b = few.tolist(), few.tolist()
     a[0], b[1], b[2] = 1 - a[0], 1 - b[1], 1 - b[2]
     assert suite.task_scores([[a], [b]], few, "accuracy").verdicts()[0][1] == "?"
+
+
+@pytest.mark.parametrize("submitted", [0, 1, 2, 3])
+def test_what_is_not_reproduced_never_stands_above_a_reproduced_row_it_ties_with(submitted):
+    rows = [[with_errors(share, i)] for i, share in enumerate((0.1, 0.105, 0.11, 0.4))]
+    scores = suite.task_scores(rows, LABELS, "accuracy")
+    signs, marked = scores.verdicts(), [i == submitted for i in range(4)]
+    order, ranks = suite.order(scores, marked), suite.ranks(scores.verdicts(), scores.values, marked)
+    tied = [i for i in range(4) if i != submitted and signs[submitted][i] in "=?"]
+    assert all(order.index(i) < order.index(submitted) and ranks[i] <= ranks[submitted] for i in tied)
+    assert len(tied) == (0 if submitted == 3 else 2)
+    worse = [i for i in range(4) if signs[submitted][i] == ">"]
+    assert all(order.index(submitted) < order.index(i) and ranks[submitted] < ranks[i] for i in worse)

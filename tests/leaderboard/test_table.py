@@ -40,6 +40,21 @@ def test_every_cell_of_the_grid_is_a_row_best_first(results):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_submitted_row_stands_below_the_reproduced_rows_it_ties_with(own):
+    first = table.build(store.load(own, GRID)).rows[0]
+    for task in GRID.tasks:
+        change(own / f"default/{first.method}/{task}.json", lambda raw: raw["method"].update(submitted=True))
+    made = table.build(store.load(own, GRID))
+    row = made.row(first.method, first.deployment)
+    place = made.rows.index(row)
+    assert row.submitted
+    assert place > 0
+    for i, other in enumerate(made.rows):
+        if not other.submitted and made.verdicts[place][i] in "=?" and other.rank is not None:
+            assert i < place
+            assert other.rank <= row.rank
+
+
 def test_figures_follow_from_the_records(results):
     board = store.load(results, GRID)
     made = table.build(board)

@@ -1,0 +1,105 @@
+"""A method beside itself without its parts: what is shown is what the records of the profile "ablations" say."""
+
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from leaderboard import ablations, render, schema, store
+from tests.leaderboard import records
+
+GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    records.write(folder, examples=200)
+    forms = records.DEPLOYMENTS | {name: ["onnx-plan"] for name in records.ABLATIONS}
+    records.write(
+        folder, methods=records.ABLATIONS, profile="ablations", examples=200, tasks=("movie",), deployments=forms
+    )
+    trials = [{"learning_rate": rate, "temperature": 2.0} for rate in (1e-5, 5e-5, 2e-4)]
+    scores = (0.81, 0.85, None)
+    tuning = schema.Tuning(
+        schema_version=1,
+        method="albert",
+        task="movie",
+        metric="accuracy",
+        made_from={"seed": 0},
+        created="2026-11-22T19:00:00+00:00",
+        machine="a machine",
+        trials=[
+            schema.Trial(knobs=knobs, dev_score=score, steps=40, wall_s=90.0)
+            for knobs, score in zip(trials, scores, strict=True)
+        ],
+    )
+    records.save(folder / "tuning/albert/movie.json", tuning)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(results, tmp_path_factory) -> Path:
+    return render.build(results, GRID, tmp_path_factory.mktemp("built") / "site").parent
+
+
+def page(site: Path, name: str) -> str:
+    html = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", html)))
+
+
+def test_the_full_method_comes_first_and_each_variant_says_what_it_changes(results):
+    found = ablations.of(store.load(results, GRID), "open_autoglm")
+    assert found.names[0] == "open_autoglm"
+    assert set(found.names) == set(records.ABLATIONS) - {"teacher"}
+    assert found.form == "onnx-plan"
+    assert found.changed["open_autoglm_low_rank_only"] == [("pruning_ratio", 0.0, 0.3)]
+
+
+def test_the_difference_is_that_of_the_two_scores(results):
+    board = store.load(results, GRID)
+    found = ablations.of(board, "open_autoglm")
+    one, full = found.row("open_autoglm_low_rank_only"), found.row("open_autoglm")
+    own, whole = (
+        board.ablations.records[name, "movie"].deployments["onnx-plan"].quality[0].scores["accuracy"].value
+        for name in (one.method, full.method)
+    )
+    gap = found.difference(one, full)
+    assert gap.value == pytest.approx(100 * (own - whole))
+    assert gap.low <= gap.value <= gap.high
+
+
+def test_the_page_shows_them_and_the_front_does_not(site):
+    text = page(site, "open_autoglm")
+    assert "open_autoglm_low_rank_only pruning_ratio 0.00, not 0.300" in text
+    assert "AMD EPYC 9B14, 2 cores; 2026-11-22" in text
+    for path in (site / "index.html", site / "board.csv", site / "board.json", site / "claims.html"):
+        assert "open_autoglm_low_rank_only" not in path.read_text(encoding="utf-8")
+
+
+def test_a_method_without_ablations_or_trials_says_which_command_makes_them(site):
+    text = page(site, "tinybert")
+    assert "None were run. bench run --profile ablations" in text
+    assert "None were tried here. bench tune tinybert --task TASK" in text
+
+
+def test_the_trials_show_the_best_the_one_in_use_and_the_diverged(site):
+    text = page(site, "albert")
+    assert re.search(r"learning_rate 5e-05, temperature 2 85\.0 40 1\.50 best, in use", text)
+    assert re.search(r"learning_rate 0\.0002, temperature 2 diverged", text)
+
+
+def test_records_of_other_exams_are_left_out(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    for path in (own / "ablations").glob("open_autoglm_*/movie.json"):
+        raw = schema.Record.model_validate_json(path.read_bytes())
+        records.save(path, raw.model_copy(update={"exam_sha256": "0" * 64}))
+    assert ablations.of(store.load(own, GRID), "open_autoglm") is None
+
+
+def test_the_committed_ablations_are_of_methods_that_the_board_has():
+    board = store.load(Path("leaderboard/results"), store.Grid(["teacher"], ["movie"], {}), "default")
+    variants = {record.method.variant_of for record in board.ablations.records.values()} - {None}
+    assert variants <= {path.stem for path in Path("baselines").glob("*.py")}

@@ -1,4 +1,4 @@
-"""Check a method before anything is trained, and say which code and knobs it is. `python -m pipelines.card METHOD`.
+"""Check a method before anything is trained, and say which code and knobs it is. `python -m pipelines.card ROW`.
 
 The card is a firewall for DVC: it depends on whole folders but is cheap, and it changes only with the sources and
 knobs of its own method, so that editing one method runs only that method's cells again.
@@ -19,21 +19,21 @@ SHARED = ("openautoglm.export", "openautoglm.architectures.bert")
 
 def main() -> None:
     """Write runs/cards/<method>.json."""
-    method = sys.argv[1]
-    settings = params.load()
-    given = params.known(settings.methods, method, "method", "params.yaml")
+    row, settings = sys.argv[1], params.load()
+    method, knobs = settings.method(row)
     module = methods.load(method)
     assert module.__doc__
     write_json(
-        paths.card(method),
+        paths.card(row),
         {
-            "name": method,
+            "name": row,
+            "variant_of": None if row == method else method,
             "caption": module.__doc__.strip().splitlines()[0],
             "paper": module.PAPER,
             "kept": module.KEPT,
             "left_out": module.LEFT_OUT,
-            "deployments": settings.deployments_of(method),
-            "knobs": methods.bind(module, given),
+            "deployments": settings.deployments_of(row),
+            "knobs": methods.bind(module, knobs, row),
             "sources_sha256": methods.sources_sha256([module.__name__, *SHARED]),
         },
     )

@@ -18,30 +18,30 @@ def main() -> None:
     settings, card = params.load(), read_json(paths.card(method))
 
     from openautoglm import architectures, artifact
+    from openautoglm.config import ConfigError
     from openautoglm.distillation.fit import TrainingError, device
-    from openautoglm.export import export
+    from openautoglm.export import export_all
     from openautoglm.student import Student, Teacher, load_teacher
-    from openautoglm.task import Budget
+    from openautoglm.task import Budget, steps_of
     from pipelines.data import load_task
 
     weights = paths.finetuned(task_name, seed) / "model" / "model.safetensors"
     task, loaded = load_task(task_name), load_teacher(weights.parent)
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
-    allowed = training.steps(settings.budget.epochs, len(task.train), settings.budget.batch_size)
+    allowed = steps_of(settings.budget.epochs, len(task.train), settings.budget.batch_size)
     budget = Budget(allowed, settings.budget.batch_size)
-    module = methods.load(method)
+    module = methods.load(card["variant_of"] or method)
     made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:
         with training.run(task_name, method, seed, made_from) as run:
             student = module.compress(teacher, task, budget, **card["knobs"])
-    except TrainingError as error:
+    except (TrainingError, ConfigError) as error:
         raise UserError(f"{method} on {task_name}: {error}") from None
     if not isinstance(student, Student):
         raise UserError(f"{method}: compress returned {type(student).__name__}; it returns an openautoglm Student.")
 
     def fill(aside: Path) -> None:
-        for deployment in card["deployments"]:
-            export(student, deployment, aside / "artifacts" / deployment, task)
+        export_all(student, card["deployments"], aside / "artifacts", task)
         about = {"budget_steps": allowed, "shape": architectures.shape(student.model), "report": student.report}
         write_json(aside / "student.json", about)
         run.write(aside)

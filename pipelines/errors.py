@@ -6,9 +6,14 @@ import errno
 import sys
 from collections.abc import Callable
 
+from openautoglm.errors import UserError
 
-class UserError(Exception):
-    """What was given, what is allowed, what to do: the message is all that the user sees."""
+__all__ = ["UserError", "stage"]
+
+DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),  # it is full, or broken
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),  # not to be written to
+)
 
 
 def stage(main: Callable[[], None]) -> None:
@@ -21,10 +26,20 @@ def stage(main: Callable[[], None]) -> None:
         sys.exit(_say(str(error)))
     except KeyboardInterrupt:
         sys.exit(_say("Stopped. Run the same command again to go on from here.", code=130))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:
+        if not (trouble := _trouble(error)):
             raise
-        sys.exit(_say(f"{error.strerror}: {error.filename or 'while writing'}. Mend that and run the command again."))
+        sys.exit(_say(f"{trouble}. Mend that and run the command again."))
+
+
+def _trouble(error: Exception) -> str:
+    """What the disk or the folders refuse; "" for anything else, which is a bug and keeps its traceback."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.strerror}: {error.filename or 'while writing'}"
+    safetensors = sys.modules.get("safetensors")  # its own class for a disk that is full
+    if safetensors and isinstance(error, safetensors.SafetensorError) and "I/O error" in str(error):
+        return str(error)
+    return ""
 
 
 def _say(message: str, code: int = 2) -> int:

@@ -23,7 +23,7 @@ def main() -> None:
     method, task_name, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
     exam, metrics = load_exam(task_name), params.load().task(task_name).metrics
     qualities = {
-        deployment: _quality(paths.artifacts(task_name, method, seed) / deployment, exam, metrics, seed)
+        deployment: score(paths.artifacts(task_name, method, seed) / deployment, exam, metrics, seed)
         for deployment in params.load().deployments_of(method)
     }
     cell = paths.cell(task_name, method, seed)
@@ -32,8 +32,11 @@ def main() -> None:
     write_json(cell / "quality.json", scores)
 
 
-def _quality(folder: Path, exam: Split, metrics: list[str], seed: int) -> Quality:
-    """Batch 1, as the artifact is timed and used: dynamic INT8 scales depend on what stands in the batch."""
+def score(folder: Path, exam: Split, metrics: list[str], seed: int) -> Quality:
+    """An artifact's answers to the exam, and their scores.
+
+    Batch 1, as the artifact is timed and used: dynamic INT8 scales depend on what stands in the batch.
+    """
     from tqdm import tqdm
 
     predictor = Predictor(folder, threads=os.cpu_count() or 1)

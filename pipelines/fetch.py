@@ -6,7 +6,6 @@ everyone's bytes the same. Only data is unpacked; the code in the packages is le
 
 from __future__ import annotations
 
-import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from leaderboard.aside import replacing_folder
 from openautoglm.artifact import file_sha256
 from pipelines import params
 from pipelines.errors import UserError, stage
@@ -33,12 +33,9 @@ def fetch(packages: dict[str, str], raw: Path, downloads: Path) -> None:
         downloads: keeps the archives between runs.
     """
     archives = download(packages, downloads)
-    aside = raw.with_name(raw.name + ".writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    for requirement, archive in archives.items():
-        unpack(archive, aside / name_of(requirement))
-    shutil.rmtree(raw, ignore_errors=True)
-    aside.rename(raw)
+    with replacing_folder(raw) as aside:
+        for requirement, archive in archives.items():
+            unpack(archive, aside / name_of(requirement))
 
 
 def name_of(requirement: str) -> str:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from leaderboard.aside import replacing
+from leaderboard.schema import Strict
 from pipelines.errors import UserError
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to. It becomes `path` in one step: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+Model = TypeVar("Model", bound=Strict)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,5 +36,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro` to make it.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits
         raise UserError(f"{path} is broken ({error}): delete it and run `dvc repro` again.") from None
+
+
+def read_model(path: Path, model: type[Model]) -> Model:
+    """The JSON in `path` as a model; UserError where it is missing, broken or says something else."""
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path} is no {model.__name__} ({place}): delete it and run `dvc repro` again.") from None

@@ -20,6 +20,7 @@ def main() -> None:
     from openautoglm.distillation.fit import Recipe, dev_score, fit
     from openautoglm.distillation.losses import task_loss
     from openautoglm.student import load_tokenizer, save_model
+    from openautoglm.task import steps_of
     from pipelines import training
     from pipelines.data import load_task
     from pipelines.sources.packages import folder
@@ -35,7 +36,7 @@ def main() -> None:
             model,
             train,
             lambda batch: task_loss(model(**batch.inputs).logits, batch.labels, task.kind),
-            Recipe(training.steps(teacher.epochs, len(train), teacher.batch_size), teacher.learning_rate),
+            Recipe(steps_of(teacher.epochs, len(train), teacher.batch_size), teacher.learning_rate),
             stage="fine-tuning",
             score=lambda: dev_score(model, task, dev),
         )

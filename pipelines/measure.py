@@ -116,6 +116,7 @@ def _rows(cost: Cost, size: int) -> list[tuple[str, str]]:
         ("noise floor", f"{cost.noise_floor:.1%}{' (noisy: many pairs were repeated)' if cost.noisy else ''}"),
         ("latency, median", ms(cost.latency_p50_ms)),
         ("latency, 90th percentile", ms(cost.latency_p90_ms)),
+        ("latency, median on all cores", ms(cost.latency_all_cores_p50_ms)),
         ("first call", f"{cost.first_call_ms:.1f} ms"),
         ("tokenisation", f"{cost.tokenize_share:.1%} of the latency"),
         ("throughput", f"{cost.throughput_texts_per_s:.1f} texts/s"),

@@ -11,29 +11,33 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from leaderboard.submission import FILE, CardError, read_card
 from pipelines.errors import UserError
-from pipelines.params import known
+from pipelines.params import known, nearest
 
 CONTRACT = ("teacher", "task", "budget")
 TEXTS = ("PAPER", "KEPT", "LEFT_OUT")
-FOLDERS = ("baselines", "submissions", "openautoglm", "leaderboard")
+FOLDERS = ("baselines", "submissions", "openautoglm", "leaderboard", "pipelines")  # ours
 
 
 def module_name(method: str) -> str:
-    """baselines.<method> or submissions.<method>.method; UserError where neither file exists."""
+    """baselines.<method> or submissions.<method>.method; UserError where neither file exists names the nearest."""
     if Path("baselines", f"{method}.py").is_file():
         return f"baselines.{method}"
     if Path("submissions", method, "method.py").is_file():
         return f"submissions.{method}.method"
+    there = [path.stem for path in Path("baselines").glob("[a-z]*.py")]
+    there += [path.parent.name for path in Path("submissions").glob("*/method.py")]
     raise UserError(
         f"Method {method!r} of params.yaml has no file: write baselines/{method}.py or submissions/{method}/method.py "
-        "(copy baselines/teacher.py), or remove it from params.yaml."
+        f"(copy baselines/teacher.py), or remove it from params.yaml{nearest(method, there)}"
     )
 
 
 def load(method: str) -> ModuleType:
     """The method's module, its contract checked; UserError lists every breach."""
     module = importlib.import_module(module_name(method))
+    _take_texts(method, module)
     breaches = [f"it has no {name} (a string)" for name in TEXTS if not isinstance(getattr(module, name, None), str)]
     if not (module.__doc__ or "").strip():
         breaches.append("it has no docstring: its first line is the caption on the board")
@@ -45,19 +49,34 @@ def load(method: str) -> ModuleType:
         given = tuple(p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD))
         if given != CONTRACT:
             breaches.append(f"compress takes {given}; it takes {CONTRACT}, and knobs by keyword only")
+        if "method" in inspect.signature(compress).parameters:
+            breaches.append("it has a knob named 'method', which in params.yaml names the module of a variant")
     if breaches:
         raise UserError(f"{module.__file__} breaks the contract of a method: " + "; ".join(breaches) + ".")
     return module
 
 
-def bind(module: ModuleType, given: dict[str, Any]) -> dict[str, Any]:
+def _take_texts(method: str, module: ModuleType) -> None:
+    """A submission says PAPER, KEPT and LEFT_OUT in its card.yaml; its module need not say them again."""
+    path = Path("submissions", method, FILE)
+    if path.is_file():
+        try:
+            card = read_card(path)
+        except CardError as error:
+            raise UserError(str(error)) from None
+        for name in TEXTS:
+            module.__dict__.setdefault(name, getattr(card, name.lower()))
+
+
+def bind(module: ModuleType, given: dict[str, Any], row: str | None = None) -> dict[str, Any]:
     """Every knob with its value: the default, or the one of params.yaml; UserError for one that does not exist.
 
     The knobs are compress's keyword-only arguments, or the dict KNOBS of a module whose compress takes **config.
+    `row`: the entry of params.yaml that they were given in; by default the one named like the module.
     """
     parameters = inspect.signature(module.compress).parameters.values()
     knobs = getattr(module, "KNOBS", None) or {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    place = f"methods.{module.__name__.removeprefix('baselines.')}"
+    place = f"methods.{row or module.__name__.split('.')[1]}"
     for name, value in given.items():
         default = known(knobs, name, "knob", place)
         number = isinstance(default, (int, float)) and not isinstance(default, bool)

@@ -17,7 +17,7 @@ def model_card(record: Record) -> str:
     how = next(iter(record.deployments.values())).cost.solo.certificate
     return f"""# {method.name} on {record.task}
 
-{method.caption}
+{method.caption}{f" A variant of {method.variant_of}, with other knobs." if method.variant_of else ""}
 
 - Paper: {method.paper}
 - Kept of the recipe: {method.kept or "-"}

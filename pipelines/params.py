@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from leaderboard.schema import DeploymentName, Name, Range, Strict
+from leaderboard.schema import DeploymentName, Name, Profile, Range, Strict
 from pipelines.errors import UserError
 
 # checked, for pip reads them: nothing that looks like an option may pass
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$")]
 Pin = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+RESERVED = {"finetune", "costs", "tasks"}  # folders that stand beside the methods' own
 
 
 class Teacher(Strict):
@@ -85,12 +86,13 @@ class Params(Strict):
     """The whole experiment."""
 
     suite_version: int
-    profile: Literal["smoke", "default", "full"]
+    profile: Profile
     teacher: Teacher
     packages: dict[Requirement, Pin]
     tasks: dict[Name, TaskParams] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=50)
     methods: dict[Name, dict[str, Any]] = Field(min_length=1)
+    submitted: dict[Name, list[DeploymentName]] = Field(default={}, description="row that no stage makes -> its forms")
     deployments: dict[str, list[DeploymentName]]
     seeds: list[int] = Field(min_length=1)
     budget: BudgetParams
@@ -99,20 +101,43 @@ class Params(Strict):
     carbon: Carbon
 
     @model_validator(mode="after")
+    def _rows_are_methods_or_variants(self) -> Params:
+        if twice := set(self.methods) & set(self.submitted):
+            raise ValueError(f"{sorted(twice)} stand under methods and under submitted: keep one row each")
+        if taken := RESERVED & {*self.methods, *self.submitted}:
+            raise ValueError(f"{sorted(taken)} cannot be methods: folders of the pipeline have these names")
+        for row in self.methods:
+            module, _ = self.method(row)
+            if not isinstance(module, str):
+                raise ValueError(f"methods.{row}.method is {module!r}; it takes the name of a method")
+            if (own := self.methods.get(module, {}).get("method", module)) != module:
+                raise ValueError(f"methods.{row}.method is {module!r}, itself a variant: write {own!r}, and the knobs")
+        if self.methods.get("teacher", {}).get("method", "teacher") != "teacher" or "teacher" not in self.methods:
+            raise ValueError("methods must hold 'teacher', the method of that name: it is the 100 % row")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_known(self) -> Params:
-        unknown = set(self.deployments) - {"all", *self.methods}
-        used = [self.teacher.package, *(task.source.get("package") for task in self.tasks.values())]
-        if missing := [package for package in used if package and package not in self.packages]:
+        unknown = set(self.deployments) - {"all", *self.methods, *(self.method(row)[0] for row in self.methods)}
+        packages = [self.teacher.package, *(task.source.get("package") for task in self.tasks.values())]
+        used = [str(package) for package in packages if package]
+        if missing := [package for package in used if package not in self.packages]:
             raise ValueError(f"{missing} are not pinned under packages; pinned: {sorted(self.packages)}")
-        if "teacher" not in self.methods:
-            raise ValueError("methods must hold 'teacher': it is the 100 % row")
         if unknown:
             raise ValueError(f"deployments names {sorted(unknown)}; known: 'all' and the methods {list(self.methods)}")
         return self
 
-    def deployments_of(self, method: str) -> list[str]:
-        """The artifacts that a method is turned into: those of all, then its own."""
-        return [*self.deployments.get("all", []), *self.deployments.get(method, [])]
+    def method(self, row: str) -> tuple[str, dict[str, Any]]:
+        """The module behind a row (`method:`, or the row's own name) and the knobs given; UserError names the rows."""
+        knobs = dict(known(self.methods, row, "method", "params.yaml"))
+        return knobs.pop("method", row), knobs
+
+    def deployments_of(self, row: str) -> list[str]:
+        """The artifacts that a row is turned into: those of all, then its own, which for a variant are its method's."""
+        if row in self.submitted:
+            return self.submitted[row]
+        own = self.deployments.get(row, self.deployments.get(self.method(row)[0], []))
+        return [*self.deployments.get("all", []), *own]
 
     def task(self, name: str) -> TaskParams:
         """A task by name; UserError names the known ones."""
@@ -126,7 +151,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run from the project's root.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8; no such day
         raise UserError(f"{path} is not readable YAML: {error}") from None
     try:
         return Params.model_validate(raw)
@@ -137,7 +162,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
 def _problem(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "(top level)"
     if error["type"] == "extra_forbidden":
-        return f"  {place}: unknown key{_nearest(str(error['loc'][-1]), _keys_beside(error['loc'][:-1]))}"
+        return f"  {place}: unknown key{nearest(str(error['loc'][-1]), _keys_beside(error['loc'][:-1]))}"
     return f"  {place}: {error['msg']} (given: {str(error['input'])[:80]!r})"
 
 
@@ -150,7 +175,8 @@ def _keys_beside(place: tuple[Any, ...]) -> list[str]:
     return list(model.model_fields) if hasattr(model, "model_fields") else []
 
 
-def _nearest(given: str, names: list[str]) -> str:
+def nearest(given: str, names: list[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     close = difflib.get_close_matches(given, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names))}"
 
@@ -158,7 +184,7 @@ def _nearest(given: str, names: list[str]) -> str:
 def known(table: dict[str, Any], name: str, what: str, where: str) -> Any:
     """table[name], or a UserError that names the nearest key and all known ones."""
     if name not in table:
-        raise UserError(f"No {what} {name!r} in {where}{_nearest(name, list(table))}")
+        raise UserError(f"No {what} {name!r} in {where}{nearest(name, list(table))}")
     return table[name]
 
 
@@ -207,6 +233,10 @@ class Paths:
     def record(self, profile: str, method: str, task: str) -> Path:
         """One record (leaderboard.schema.Record)."""
         return self.results(profile) / method / f"{task}.json"
+
+    def tuning(self, row: str, task: str) -> Path:
+        """The learning rates tried for a row on a task (leaderboard.schema.Tuning)."""
+        return Path("leaderboard/results/tuning") / row / f"{task}.json"
 
     def task_card(self, profile: str, task: str) -> Path:
         """One task card (leaderboard.schema.TaskCard)."""

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leaderboard.aside import replacing
+from openautoglm import tables
 from openautoglm.task import Split
 from pipelines import params, sources
 from pipelines.errors import UserError, stage
-from pipelines.files import replacing, write_json
+from pipelines.files import write_json
 from pipelines.params import Params, TaskParams, paths
 from pipelines.sources import Rows
 from pipelines.texts import clean, fold, position
@@ -63,7 +65,7 @@ def distinct(task: TaskParams, rows: Rows) -> tuple[list[Example], dict[str, int
     groups: dict[str, list[Example]] = defaultdict(list)
     dropped = Counter(rows.dropped)
     splits: Sequence[str | None] = rows.splits or [None] * len(rows.texts)
-    for raw, label, given in zip(rows.texts, _numbers(task, rows.labels), splits, strict=True):
+    for raw, label, given in zip(rows.texts, tables.numbers(rows.labels, task.kind, task.labels), splits, strict=True):
         text = clean(raw)
         if text:
             groups[fold(text)].append(Example(text, label, given, fold(text)))
@@ -81,18 +83,6 @@ def distinct(task: TaskParams, rows: Rows) -> tuple[list[Example], dict[str, int
         mean = math.fsum(e.label for e in group) / len(group)  # exact sum: the order does not matter
         examples.append(Example(min(e.text for e in group), mean, last, folded))
     return examples, {reason: n for reason, n in dropped.items() if n}
-
-
-def _numbers(task: TaskParams, labels: list[str] | list[int] | list[float]) -> list[float]:
-    """Labels as class indices or values. A class is given by its name or, where no name fits, by its index."""
-    if task.kind == "regression":
-        return [float(label) for label in labels]
-    names = {name: index for index, name in enumerate(task.labels)}
-    by_index = {str(index): index for index in range(len(names))}
-    table = names if {str(label) for label in labels} & set(names) else by_index
-    if unknown := sorted({str(label) for label in labels} - set(table)):
-        raise UserError(f"Labels {unknown[:5]} are unknown; the task lists {task.labels} (or their index from 0).")
-    return [table[str(label)] for label in labels]
 
 
 def _split(example: Example, given: list[str] | None) -> str:

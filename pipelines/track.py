@@ -95,6 +95,8 @@ def _deployment(form: Deployment, seed: int) -> dict[str, float]:
 def parameters(record: Record, run: Run) -> dict[str, str]:
     """What the run was given."""
     given = {"method": record.method.name, "task": record.task, "seed": run.seed, "profile": record.profile}
+    if record.method.variant_of:
+        given["variant_of"] = record.method.variant_of
     return {key: str(value) for key, value in (given | record.method.knobs).items()}
 
 

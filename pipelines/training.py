@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leaderboard.schema import Footprint, HistoryPoint
+from leaderboard.aside import replacing_folder
+from leaderboard.schema import Footprint, HistoryPoint, Strict
 from pipelines import params
-from pipelines.files import read_json, write_json, write_text
+from pipelines.errors import UserError
+from pipelines.files import read_model, write_json, write_text
 from pipelines.params import paths
 
 # Idle threads sleep instead of spinning: on a shared machine spinning makes training several times slower.
@@ -52,6 +53,19 @@ class TrainingRun:
         write_text(folder / "history.tsv", table.getvalue())
 
 
+class Progress(Strict):
+    """What is kept of a training that goes on: the learning curve and the footprint up to now."""
+
+    footprint: Footprint
+    history: list[HistoryPoint]
+
+
+class Finished(Footprint):
+    """What is kept of a finished one, beside its learning curve."""
+
+    steps: int
+
+
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
@@ -69,10 +83,7 @@ def run(task: str, method: str, seed: int, made_from: dict[str, Any]) -> Iterato
     from pipelines.live import live
 
     settings = params.load()
-    _keep_freed_memory()
-    torch.set_num_threads(settings.training.threads or os.cpu_count() or 1)
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    settle(seed)
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = paths.checkpoints(task, method, seed) / key
     result, earlier = _earlier(folder)
@@ -83,8 +94,8 @@ def run(task: str, method: str, seed: int, made_from: dict[str, Any]) -> Iterato
         shown = HistoryPoint(stage=point.stage, step=point.step, loss=point.loss, dev_score=point.dev_score)
         result.add(shown)
         tell(shown)
-        found = {"footprint": meter.footprint().model_dump(), "history": [p.model_dump() for p in result.history]}
-        write_json(folder / PROGRESS, found)
+        found = Progress(footprint=meter.footprint(), history=result.history)
+        write_json(folder / PROGRESS, found.model_dump())
 
     session = Session(seed=seed, checkpoints=folder, on_point=on_point)
     gpus = torch.cuda.is_available()
@@ -93,13 +104,22 @@ def run(task: str, method: str, seed: int, made_from: dict[str, Any]) -> Iterato
     result.steps, result.footprint = session.steps, meter.footprint()
 
 
+def settle(seed: int) -> None:
+    """Memory, threads and randomness as every training has them."""
+    import torch
+
+    _keep_freed_memory()
+    torch.set_num_threads(params.load().training.threads or os.cpu_count() or 1)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def _earlier(folder: Path) -> tuple[TrainingRun, Footprint | None]:
     """The learning curve and the footprint of the pieces before a kill: their checkpoints are gone on from."""
     if not (folder / PROGRESS).is_file():
         return TrainingRun(), None
-    found = read_json(folder / PROGRESS)
-    history = [HistoryPoint.model_validate(point) for point in found["history"]]
-    return TrainingRun(history=history), Footprint.model_validate(found["footprint"])
+    found = read_model(folder / PROGRESS, Progress)
+    return TrainingRun(history=found.history), found.footprint
 
 
 def _keep_freed_memory() -> None:
@@ -119,35 +139,22 @@ def _keep_freed_memory() -> None:
     mallopt(top_pad, 256 << 20)
 
 
-def steps(epochs: float, examples: int, batch_size: int) -> int:
-    """Optimiser steps of so many passes over so many examples."""
-    return max(1, round(epochs * math.ceil(examples / batch_size)))
-
-
 def finish(task: str, method: str, seed: int, folder: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into an empty folder aside, put it in the place of `folder`, and drop the checkpoints."""
-    aside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    fill(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with replacing_folder(folder) as aside:
+        fill(aside)
     shutil.rmtree(paths.checkpoints(task, method, seed), ignore_errors=True)
 
 
 def read_run(folder: Path) -> tuple[Footprint, int, list[HistoryPoint]]:
     """Footprint, optimiser steps and learning curve that `TrainingRun.write` left in `folder`."""
-    raw = read_json(folder / "footprint.json")
-    taken = raw.pop("steps")
-    with (folder / "history.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    history = [
-        HistoryPoint(
-            stage=row["stage"],
-            step=int(row["step"]),
-            loss=float(row["loss"]) if row["loss"] else None,
-            dev_score=float(row["dev_score"]) if row["dev_score"] else None,
-        )
-        for row in rows
-    ]
-    return Footprint.model_validate(raw), taken, history
+    found = read_model(folder / "footprint.json", Finished)
+    path = folder / "history.tsv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            # an empty cell is none
+            rows = [{k: v or None for k, v in row.items()} for row in csv.DictReader(file, delimiter="\t", strict=True)]
+        history = [HistoryPoint.model_validate(row, strict=False) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is missing or broken ({error}): delete {folder} and run `dvc repro` again.") from None
+    return Footprint(**found.model_dump(exclude={"steps"})), found.steps, history

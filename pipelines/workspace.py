@@ -6,50 +6,65 @@ next call goes on from there. DVC's cache is shared, so that data and teachers o
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from leaderboard.aside import replacing
 from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.params import load, paths
+from pipelines.repro import repro
+
+PUBLISHED = ("full", "ablations")
 
 
 def run(profile: str, targets: list[str]) -> int:
-    """`dvc repro` of a profile in its own folder; records of the full profile come back. DVC's exit code."""
+    """`dvc repro` of a profile in its own folder; records that are to be published come back. DVC's exit code."""
     if profile == "default":
-        return _dvc(Path(), targets)
+        return repro(Path(), targets)
     folder = lay(profile, Path(".work") / profile)
-    code = _dvc(folder, targets)
+    code = repro(folder, targets)
     made = folder / paths.results(profile)
-    if profile == "full" and made.is_dir():
-        shutil.copytree(made, paths.results(profile), dirs_exist_ok=True)
+    if profile in PUBLISHED and made.is_dir():
+        shutil.copytree(made, paths.results(profile), dirs_exist_ok=True, copy_function=_copy)
     return code
 
 
 def lay(profile: str, folder: Path) -> Path:
     """Bring `folder` up to date with the working tree, and lay profiles/<profile>.yaml over its params.yaml."""
-    overlay = Path("profiles") / f"{profile}.yaml"
-    if not overlay.is_file():
-        names = sorted(path.stem for path in overlay.parent.glob("*.yaml"))
-        raise UserError(f"No profile {profile!r}: known are default, {', '.join(names)}.")
+    laid = overlaid(profile)
     for name in _tracked():
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
         if name != "params.yaml" and not (target.is_file() and target.read_bytes() == Path(name).read_bytes()):
-            shutil.copy2(name, target)
-    base = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    laid = merge(base, yaml.safe_load(overlay.read_text(encoding="utf-8")))
+            _copy(name, target)
     write_text(folder / "params.yaml", yaml.safe_dump(laid, sort_keys=False, allow_unicode=True))
     load(folder / "params.yaml")
     cache = Path(".dvc/cache").resolve()
     write_text(folder / ".dvc/config.local", f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n")
     return folder
+
+
+def overlaid(profile: str) -> dict[str, Any]:
+    """params.yaml with a profile laid over it. A variant that the profile adds starts from its method's row there, so
+    that it says no more than what it changes.
+    """
+    overlay = Path("profiles") / f"{profile}.yaml"
+    if not overlay.is_file():
+        names = sorted(path.stem for path in overlay.parent.glob("*.yaml"))
+        raise UserError(f"No profile {profile!r}: known are default, {', '.join(names)}.")
+    base, given = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (Path("params.yaml"), overlay))
+    laid = merge(base, given)
+    rows = base["methods"]
+    started = {
+        row: rows.get(str(entry.get("method")), {}) | entry
+        for row, entry in laid["methods"].items()
+        if row not in rows and isinstance(entry, dict)
+    }
+    return laid | {"methods": laid["methods"] | started}
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
@@ -77,8 +92,6 @@ def _tracked() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name and name != "dvc.lock" and Path(name).is_file()]
 
 
-def _dvc(folder: Path, targets: list[str]) -> int:
-    # The stages' `python` is the one that runs this; the runs of all profiles stand in one MLflow.
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path('mlflow.db').resolve()}"}
-    environment = store | os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode
+def _copy(source: str | Path, target: str | Path) -> None:
+    with replacing(Path(target)) as aside:
+        shutil.copy2(source, aside)

@@ -66,11 +66,12 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     candidates = {CONTROL: load(request["reference"], request["threads"], texts[0])}
     candidates |= {name: load(path, request["threads"], texts[0]) for name, path in request["candidates"].items()}
     gc.freeze()
+    watch = Watch()
     for timed in (*candidates.values(), reference):
         typical_ms = warm_up(timed.call, texts, request["warmup_s"])
     block = min(len(texts), max(1, round(1000 * request["block_s"] / typical_ms)))
     found = sample(reference, candidates, texts, block, request["pairs"])
-    control = found.pop(CONTROL)
+    control, disturbance = found.pop(CONTROL), watch.readings()
     return {
         name: {
             "threads": request["threads"],
@@ -83,6 +84,7 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "call_ms": [round(pairs.calls[t], 3) for t in texts[: request["own_texts"]] if t in pairs.calls],
             "tokenize_ms": round(tokenize_ms(candidates[name].predictor, texts), 4),
             "dropped_pairs": pairs.dropped,
+            **disturbance,
         }
         for name, pairs in found.items()
     }
@@ -182,6 +184,39 @@ class Guard:
         waited = time.perf_counter() - self._wall > WAIT * (time.process_time() - self._cpu)
         steal, total = stolen_ticks()
         return waited or steal - self._steal > STEAL * (total - self._total)
+
+
+class Watch:
+    """What the kernel tells of the whole launch: recorded beside the samples, decides nothing."""
+
+    def __init__(self) -> None:
+        self._start, self._waited, self._switches = time.perf_counter(), waited_s(), switches()
+
+    def readings(self) -> dict[str, float | int | None]:
+        """The fields `pressure` and `switches` of a Launch; none where the kernel does not tell."""
+        waited, taken, seconds = waited_s(), switches(), time.perf_counter() - self._start
+        return {
+            "pressure": None if waited is None or self._waited is None else round((waited - self._waited) / seconds, 4),
+            "switches": None if taken is None or self._switches is None else taken - self._switches,
+        }
+
+
+def waited_s() -> float | None:
+    """Seconds since the start in which some process of the machine waited for a core (/proc/pressure/cpu)."""
+    try:
+        some = Path("/proc/pressure/cpu").read_text().splitlines()[0]
+        return int(some.rsplit("total=", 1)[1]) / 1e6
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def switches() -> int | None:
+    """How often the scheduler has taken the core from this process."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def stolen_ticks() -> tuple[int, int]:

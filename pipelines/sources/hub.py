@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from leaderboard.schema import Strict
+from openautoglm import tables
 from pipelines.errors import UserError
 from pipelines.params import TaskParams
 from pipelines.sources import Rows, columns
@@ -44,8 +45,8 @@ def read(task: TaskParams) -> Rows:
         labels += part[source.label]
         splits += [ours] * len(part)
     return Rows(
-        texts=columns.texts(texts, source.hub),
-        labels=columns.labels(labels, task.kind, source.hub),
+        texts=tables.texts(texts, source.hub),
+        labels=tables.labels(labels, task.kind, source.hub),
         source=" ".join(filter(None, ["Hugging Face hub:", source.hub, source.config, source.revision])),
         licence=source.licence,
         splits=columns.splits(splits, source.hub),

@@ -56,7 +56,7 @@ def reporting(monkeypatch):
 def test_codecarbon_agrees_with_the_formula():
     with energy.tracked(DECLARED) as meter:
         held = bytearray(60_000_000)
-        busy(1.0)
+        busy(3.0)  # long beside what CodeCarbon itself takes, on a busy machine too
         del held
     footprint = meter.footprint()
     certificate = footprint.certificate
@@ -68,7 +68,7 @@ def test_codecarbon_agrees_with_the_formula():
         assert certificate.codecarbon_kwh == pytest.approx(expected, rel=energy.TOLERANCE)
     assert footprint.energy_kwh.low <= footprint.energy_kwh.likely <= footprint.energy_kwh.high
     assert footprint.emissions_g == pytest.approx(400 * footprint.energy_kwh.likely)
-    assert 1.0 <= footprint.cpu_s <= footprint.wall_s * (os.cpu_count() or 1)
+    assert 3.0 <= footprint.cpu_s <= footprint.wall_s * (os.cpu_count() or 1)
     assert footprint.peak_memory_mb > 60
 
 
@@ -82,7 +82,7 @@ def test_a_footprint_can_be_asked_for_at_a_checkpoint_and_later_pieces_are_added
     with energy.tracked(DECLARED, earlier=whole) as second:
         busy(0.2)
     resumed = second.footprint()
-    assert resumed.wall_s >= whole.wall_s + 0.2
+    assert resumed.wall_s > whole.wall_s + 0.19
     assert resumed.cpu_s > whole.cpu_s + 0.1
     assert resumed.energy_kwh.likely > whole.energy_kwh.likely
     assert Footprint.model_validate_json(resumed.model_dump_json()) == resumed

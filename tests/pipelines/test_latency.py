@@ -116,6 +116,20 @@ def test_guard(monkeypatch, ticks, clock, disturbed):
     assert latency.Guard().disturbed() is disturbed
 
 
+def test_a_launch_is_watched_where_the_kernel_tells(monkeypatch):
+    waits, taken, clock = iter([1.0, 1.5]), iter([3, 10]), iter([0.0, 2.0])
+    monkeypatch.setattr(latency, "waited_s", lambda: next(waits))
+    monkeypatch.setattr(latency, "switches", lambda: next(taken))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
+    assert latency.Watch().readings() == {"pressure": 0.25, "switches": 7}
+
+
+def test_a_launch_without_the_kernels_word_has_no_readings(monkeypatch):
+    monkeypatch.setattr(latency, "waited_s", lambda: None)
+    monkeypatch.setattr(latency, "switches", lambda: None)
+    assert latency.Watch().readings() == {"pressure": None, "switches": None}
+
+
 def test_stolen_ticks_are_those_of_the_cores_we_may_use(monkeypatch, tmp_path):
     stat = tmp_path / "stat"
     stat.write_text("cpu  9 9 9 9 9 9 9 99 0 0\ncpu0 1 1 1 1 1 1 1 7 0 0\ncpu1 1 1 1 1 1 1 1 50 0 0\nintr 5\n")

@@ -63,6 +63,8 @@ def test_solo_marks_are_in_order_and_the_energy_is_certified(costs):
         assert solo.texts % SETTINGS.max_texts == 0  # whole passes: no text weighs more than another
         assert solo.wall_s >= SETTINGS.window_s
         assert solo.throughput_texts_per_s > 0
+        assert len(solo.all_cores_call_ms) == SETTINGS.max_texts
+        assert min(solo.all_cores_call_ms) > 0
         assert solo.certificate.codecarbon_kwh > 0
         assert solo.certificate.memory_gb == pytest.approx(solo.peak_mb / 1000, abs=1e-4)
         assert solo.certificate.energy_valid

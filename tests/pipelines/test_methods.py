@@ -62,6 +62,22 @@ def test_every_breach_is_told_at_once(project):
         assert breach in str(error.value)
 
 
+def test_a_bad_knob_of_a_variant_is_told_at_its_own_row(project):
+    with pytest.raises(UserError, match=r"No knob 'rat' in methods\.mine_fast; did you mean 'rate'"):
+        methods.bind(methods.load("mine"), {"rat": 1}, "mine_fast")
+
+
+def test_a_method_without_a_file_names_the_nearest(project):
+    with pytest.raises(UserError, match=r"Method 'mime' of params\.yaml has no file.*did you mean 'mine'\?"):
+        methods.load("mime")
+
+
+def test_a_knob_may_not_be_called_method(project):
+    (project / "method.py").write_text(GOOD.replace("rate:", "method:"))
+    with pytest.raises(UserError, match="a knob named 'method'"):
+        methods.load("mine")
+
+
 def test_a_method_without_a_file_is_told(project):
     with pytest.raises(UserError, match=r"copy baselines/teacher\.py"):
         methods.load("theirs")

@@ -62,6 +62,14 @@ def put(*path_and_value):
         (put("packages", "--index-url=http://evil==1", "sha256:" + "0" * 64), "packages.*pattern"),
         (put("packages", "vaderSentiment==3.3.2", "md5:0"), "packages.*pattern"),
         (put("tasks", "Movie Reviews", {}), "tasks.Movie Reviews.*pattern"),
+        (put("methods", "xs", {"method": 3}), r"methods.xs.method is 3; it takes the name of a method"),
+        (put("methods", "xs", {"method": ["albert"]}), r"methods.xs.method is \['albert'\]; it takes the name"),
+        (put("methods", "teacher", {"method": "albert"}), "methods must hold 'teacher', the method of that name"),
+        (put("methods", "costs", {"method": "albert"}), r"\['costs'\] cannot be methods"),
+        (
+            put("methods", {"teacher": {}, "a": {"method": "b"}, "b": {"method": "albert"}}),
+            r"methods.a.method is 'b', itself a variant: write 'albert', and the knobs",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(given, change, message):
@@ -78,6 +86,23 @@ def test_all_mistakes_are_told_at_once(given):
         given(change)
     assert "budget.epochs" in str(error.value)
     assert "seeds" in str(error.value)
+
+
+def test_a_variant_is_a_row_with_a_method_of_another_name(given):
+    settings = given(put("methods", "open_autoglm_xs", {"method": "open_autoglm", "pruning_ratio": 0.9}))
+    assert settings.method("open_autoglm_xs") == ("open_autoglm", {"pruning_ratio": 0.9})
+    assert settings.method("albert") == ("albert", {})
+    assert settings.deployments_of("open_autoglm_xs") == settings.deployments_of("open_autoglm")
+
+
+def test_a_variant_may_have_deployments_of_its_own_and_its_method_need_be_no_row(given):
+    def change(raw):
+        raw["methods"] = {"teacher": {}, "xs": {"method": "open_autoglm"}, "s": {"method": "open_autoglm"}}
+        raw["deployments"] = {"all": ["onnx-fp32"], "open_autoglm": ["onnx-plan"], "s": ["onnx-int8"]}
+
+    settings = given(change)
+    assert settings.deployments_of("xs") == ["onnx-fp32", "onnx-plan"]
+    assert settings.deployments_of("s") == ["onnx-fp32", "onnx-int8"]
 
 
 def test_unknown_task_names_the_nearest(given):

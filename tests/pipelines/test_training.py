@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from openautoglm.distillation.session import Point, current
+from openautoglm.task import steps_of
 from pipelines import params, training
 from pipelines.params import paths
 
@@ -64,5 +65,5 @@ def test_a_finished_run_is_read_again_and_leaves_no_checkpoints():
 
 
 def test_steps_of_a_budget():
-    assert training.steps(2, 65, 32) == 6
-    assert training.steps(0.1, 10, 32) == 1
+    assert steps_of(2, 65, 32) == 6
+    assert steps_of(0.1, 10, 32) == 1

@@ -1,0 +1,108 @@
+"""bench new, check and run, from the command line, in a copy of this project."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from leaderboard.submission import read_card
+from pipelines import check, params, sandbox, submit
+from pipelines.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The parts of the project that a new submission needs."""
+    for name in ("params.yaml", "baselines", "leaderboard", "openautoglm", "pipelines"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, tmp_path / name)
+    (tmp_path / "submissions").mkdir()
+    monkeypatch.chdir(tmp_path)
+    params.load.cache_clear()
+    yield tmp_path
+    params.load.cache_clear()
+
+
+@pytest.mark.parametrize("kind", submit.KINDS)
+def test_new_adds_one_folder_and_one_line(project, capsys, kind):
+    before = Path("params.yaml").read_text().splitlines()
+    submit.new("mine", kind)
+    after = Path("params.yaml").read_text().splitlines()
+    assert len(set(after) - set(before)) <= 2  # the row, and its table where that was empty
+    comments, kept = ([line.partition("#")[2] for line in lines if "#" in line] for lines in (before, after))
+    assert kept == comments
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    assert raw[submit.KINDS[kind]]["mine"] == ({} if kind == "method" else ["onnx-fp32"])
+    card = read_card(Path("submissions/mine/card.yaml"))
+    assert (card.name, card.kind) == ("mine", kind)
+    assert Path("submissions/mine/method.py").exists() == (kind == "method")
+    assert "bench check mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["Mine", "../mine", "1st", "a b", "", "x" * 41, "albert", "teacher", "tasks"])
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(project, name):
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"no name|taken"):
+        submit.new(name, "method")
+    assert Path("params.yaml").read_bytes() == before
+    assert not list(Path("submissions").iterdir())
+
+
+def test_a_name_cannot_be_taken_twice(project):
+    submit.new("mine", "method")
+    params.load.cache_clear()
+    with pytest.raises(UserError, match="taken"):
+        submit.new("mine", "artifact")
+
+
+def test_what_new_writes_keeps_every_rule_and_runs(project, capsys, monkeypatch):
+    """The whole trial: the sandbox, two tiny tasks, export, long texts. The slowest test here."""
+    submit.new("mine", "method")
+    params.load.cache_clear()
+    monkeypatch.setattr(check, "METHOD_LIMITS", sandbox.Limits(wall_s=1500))  # a busy machine is no fault of the method
+    assert check.show("mine", None) == 0, capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "long-inputs" in told
+    assert "FAIL" not in told
+
+
+def test_all_problems_are_told_with_their_rules(project, capsys):
+    submit.new("mine", "method")
+    params.load.cache_clear()
+    Path("submissions/mine/card.yaml").write_text("name: other\n")
+    Path("submissions/mine/method.py").write_text("import os\n")
+    Path("submissions/mine/weights.bin").write_bytes(b"\x80\x04")
+    assert check.show("mine", None) >= 3
+    told = capsys.readouterr().out
+    for rule in ("card", "files", "code"):
+        assert f"FAIL {rule}" in told
+    assert "imports os" in told
+
+
+def test_a_submission_that_is_not_there_is_one_message(project):
+    with pytest.raises(UserError, match="bench new theirs"):
+        check.submission("theirs")
+
+
+def test_a_run_without_a_row_says_which_line_to_add(project):
+    submit.new("mine", "method")
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    params.load.cache_clear()
+    with pytest.raises(UserError, match=r"add `mine: \{\}` under methods"):
+        submit.run("mine", "default")
+
+
+def test_submitted_rows_stand_on_the_board_in_their_own_forms(project):
+    from pipelines.board import grid
+
+    submit.new("brought", "artifact")
+    params.load.cache_clear()
+    made = grid(params.load())
+    assert "brought" in made.methods
+    assert made.deployments_of("brought") == ["onnx-fp32"]

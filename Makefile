@@ -20,13 +20,16 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 repro: setup ## the whole benchmark in its default profile: data, training, measuring, leaderboard
-	@. .venv/bin/activate && dvc repro && python -m pipelines.cli show
+	@.venv/bin/bench run
 
 smoke: setup ## the same on a small slice, in .work/smoke: is everything in order?
 	@.venv/bin/bench run --profile smoke
 
 full: setup ## all tasks, three seeds, longer training, in .work/full: hours; stop and go on at any time
 	@.venv/bin/bench run --profile full
+
+verify: setup ## is the board true? what was just reproduced beside what is published
+	@.venv/bin/bench verify
 
 test: lint ## lint, types and all tests
 	@.venv/bin/pytest

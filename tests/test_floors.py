@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOOR = {"leaderboard": 0, "openautoglm": 1, "baselines": 2, "submissions": 2, "pipelines": 3}
 METHODS = 2
-WITHOUT_TORCH = ["leaderboard", "openautoglm/artifact.py", "openautoglm/runtime.py", "openautoglm/task.py"]
+LIGHT = ("artifact", "runtime", "route", "segments", "task")
+WITHOUT_TORCH = ["leaderboard", *(f"openautoglm/{name}.py" for name in LIGHT)]
 HEAVY = {"torch", "transformers", "mlflow", "codecarbon", "dvc"}
 ONLY_IMPORTER = {"mlflow": "pipelines/tracking.py", "codecarbon": "pipelines/instruments/energy.py"}
 

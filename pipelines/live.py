@@ -5,16 +5,21 @@ Importing MLflow and writing to its store would otherwise be billed to the metho
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from leaderboard.schema import HistoryPoint
 from pipelines import params
 from pipelines.tracking import Cell, Store, TrackingError
+
+OPENING = Path(".dvc/tmp/mlflow.lock")
 
 
 def live(method: str, task: str, seed: int) -> Callable[[HistoryPoint], None]:
@@ -56,13 +61,23 @@ def _start(cell: Cell) -> int:
 def listen(cell: Cell, lines: Iterable[str]) -> None:
     """Log points as they come in, into a new run. Trouble with the store is told once, and ends the listening."""
     try:
-        store = Store(cell.suite_version)
-        run_id = store.fresh_child(cell)
+        with _one_at_a_time():
+            store = Store(cell.suite_version)
+            run_id = store.fresh_child(cell)
         for line in lines:
             store.log_points(run_id, [HistoryPoint.model_validate_json(line)])
         store.close(run_id)
     except TrackingError as error:
         print(f"warning: not shown live ({error}); the training goes on, and track will log it.", file=sys.stderr)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Cells that begin together would each make the store, and a parent run of their method."""
+    OPENING.parent.mkdir(parents=True, exist_ok=True)
+    with OPENING.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

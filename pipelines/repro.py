@@ -19,20 +19,32 @@ from typing import Any
 
 import yaml
 
+from pipelines import cells, params
 from pipelines.files import write_text
 
 LOCK, RWLOCK, KEPT = ".dvc/tmp/run.lock", ".dvc/tmp/rwlock", ".dvc/tmp/dvc.lock"
 
 
 def repro(folder: Path, targets: list[str]) -> int:
-    """Run the pipeline of `folder`; DVC's exit code. Where another run goes on there, it is waited for."""
+    """Run the pipeline of `folder`; DVC's exit code. Where another run goes on there, it is waited for.
+
+    Without targets, cells are trained side by side first (pipelines.cells), then comes all the rest, one by one.
+    """
     with alone(folder) as held:
         mend(folder)
         # The stages' `python` is the one that runs this; the runs of all profiles stand in one MLflow.
         store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path('mlflow.db').resolve()}"}
         environment = store | os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        command = [sys.executable, "-m", "dvc", "repro", *targets]
-        return subprocess.run(command, cwd=folder, env=environment, pass_fds=[held]).returncode
+
+        def dvc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "dvc", *words]
+            return subprocess.run(command, cwd=folder, env=environment, pass_fds=[held], text=True, **options)
+
+        settings = params.load(folder / "params.yaml")
+        workers = cells.at_once(settings)
+        if not targets and workers > 1 and (code := cells.train(folder, settings, dvc, workers)):
+            return code
+        return dvc("repro", *targets).returncode
 
 
 @contextmanager

@@ -112,6 +112,8 @@ def settle(seed: int) -> None:
     torch.set_num_threads(params.load().training.threads or os.cpu_count() or 1)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # A tenth of the time, against bugs that tests look for. (A property of the module, which types do not know.)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _earlier(folder: Path) -> tuple[TrainingRun, Footprint | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from openautoglm.task import Task
 
 Loss = Callable[[Batch], Tensor]
 CHECKPOINT_S = 30.0  # seconds of work that a kill may lose
+ATTENTION = "_attn_implementation"  # transformers: a config's choice of the attention's code
 
 
 class TrainingError(RuntimeError):
@@ -76,7 +78,8 @@ def fit(
     if path and (found := checkpoint.load(path)):
         run.restore(*found)
     saved = time.monotonic()
-    with tqdm(total=recipe.steps, initial=run.step, desc=stage, unit="step", disable=None) as bar:
+    bar = tqdm(total=recipe.steps, initial=run.step, desc=stage, unit="step", disable=None)
+    with bar, _plain_attention(model):
         while run.step < recipe.steps:
             if point := run.advance():
                 session.on_point(point)
@@ -202,6 +205,20 @@ def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
 def device() -> torch.device:
     """Where training runs: a CUDA GPU where PyTorch sees one, the processor elsewhere."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """On a CPU, attention as plain products: forward and backward are a quarter faster than PyTorch's fused ones."""
+    configs = {id(c): c for module in model.modules() if hasattr(c := getattr(module, "config", None), ATTENTION)}
+    before = {key: getattr(config, ATTENTION) for key, config in configs.items()}
+    try:
+        for config in configs.values() if device().type == "cpu" else ():
+            setattr(config, ATTENTION, "eager")
+        yield
+    finally:
+        for key, config in configs.items():
+            setattr(config, ATTENTION, before[key])
 
 
 def mixed_precision() -> torch.autocast:

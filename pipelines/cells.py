@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -40,12 +40,10 @@ def train(folder: Path, settings: Params, dvc: Dvc, workers: int) -> int:
         return code
     tasks = sorted(settings.tasks, key=lambda task: -(folder / paths.split(task, "train")).stat().st_size)
     cells = [f"{task}-{seed}" for seed in settings.seeds for task in tasks]  # the longest first
-    teachers = [f"finetune@{cell}" for cell in cells]
-    students = [f"evaluate@{method}-{cell}" for cell in cells for method in settings.methods]
-    if code := _side_by_side(teachers, dvc, workers, _pending(dvc)):
+    students = [f"{method}-{cell}" for cell in cells for method in settings.methods]
+    if code := _side_by_side({cell: [f"finetune@{cell}"] for cell in cells}, dvc, workers):
         return code
-    pending = _pending(dvc)
-    return _side_by_side(students, dvc, workers, pending | {s.replace("compress@", "evaluate@") for s in pending})
+    return _side_by_side({cell: [f"compress@{cell}", f"evaluate@{cell}"] for cell in students}, dvc, workers)
 
 
 def _pending(dvc: Dvc) -> set[str]:
@@ -54,11 +52,12 @@ def _pending(dvc: Dvc) -> set[str]:
     return set(json.loads(found.stdout)) if found.returncode == 0 else set()
 
 
-def _side_by_side(targets: Sequence[str], dvc: Dvc, workers: int, pending: set[str]) -> int:
-    """Each pending target in a process of its own. After a failure no other starts; those that run are waited for."""
+def _side_by_side(stages: Mapping[str, Sequence[str]], dvc: Dvc, workers: int) -> int:
+    """Run the cells that have a pending stage. After a failure no other starts; those that run are waited for."""
     from rich import progress
 
-    waiting = [target for target in targets if target in pending]
+    pending = _pending(dvc)
+    waiting = [cell for cell, its in stages.items() if not pending.isdisjoint(its)]
     shown = progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -72,9 +71,9 @@ def _side_by_side(targets: Sequence[str], dvc: Dvc, workers: int, pending: set[s
         running: dict[Future[tuple[int, str]], str] = {}
         while running or (waiting and not failed):
             while waiting and not failed and len(running) < workers:
-                target = waiting.pop(0)
-                running[pool.submit(_cell, dvc, target)] = target
-            shown.update(bar, description=", ".join(target.split("@")[1] for target in running.values()))
+                cell = waiting.pop(0)
+                running[pool.submit(_cell, dvc, stages[cell])] = cell
+            shown.update(bar, description=", ".join(running.values()))
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 code, said = done.result()
                 shown.console.print(f"{running.pop(done)}: {said}", markup=False, highlight=False)
@@ -83,8 +82,12 @@ def _side_by_side(targets: Sequence[str], dvc: Dvc, workers: int, pending: set[s
     return failed
 
 
-def _cell(dvc: Dvc, target: str) -> tuple[int, str]:
-    """Exit code, and the seconds it took, or what it said where it failed."""
+def _cell(dvc: Dvc, stages: Sequence[str]) -> tuple[int, str]:
+    """Exit code, and the seconds it took, or what it said where it failed.
+
+    Single items: what lies before them is up to date, and to see that DVC would lock it against the other cells.
+    """
     start = time.monotonic()
-    done = dvc("--wait-for-lock", "repro", target, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = ("--wait-for-lock", "repro", "--single-item", *stages)
+    done = dvc(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, f"failed\n{done.stdout}" if done.returncode else f"{time.monotonic() - start:.0f} s"

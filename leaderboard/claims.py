@@ -12,14 +12,18 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from leaderboard import claims_ablated
+from leaderboard import claims_ablated, report
 from leaderboard.ablations import FORMS
+from leaderboard.cautions import modelled, unsure
 from leaderboard.columns import number
-from leaderboard.finding import Claim, Finding, Verdict, beyond, found, has, text, value, waiting, with_bounds
+from leaderboard.finding import Claim, Finding, Verdict, beyond, found, has, points, text, value, waiting, with_bounds
 from leaderboard.store import Board, BoardError
 from leaderboard.table import Row, Table
 
 __all__ = ["Claim", "Finding", "Verdict", "judge", "load"]
+
+
+GAP = ("parameters", "gap")
 
 
 def load(path: Path = Path(__file__).parent / "claims.yaml") -> list[Claim]:
@@ -48,19 +52,23 @@ def _overall(claim: Claim, board: Board, table: Table) -> Finding | None:
     reason = (
         "The same comparison on another model: a 22.7 M encoder and this suite's tasks instead of GLM-Large and GLUE."
     )
-    return found(good, said + f"{with_bounds(row.figures['gap'], 1)} points against the teacher", reason)
+    reason += unsure(f"drop of {want['glue_drop']:g} points", row.figures["gap"], -want["glue_drop"])
+    return found(good, said + points(row), reason)
 
 
 def _recipe(claim: Claim, board: Board, table: Table) -> Finding | None:
     records = board.of("open_autoglm")
     if not records:
         return None
-    knobs = next(iter(records.values())).method.knobs
-    absent = [name for name in claim.values["config"] if name not in knobs]
-    said = "; ".join(f"{name}: {knobs[name]}" for name in claim.values["config"] if name in knobs)
+    knobs, config = next(iter(records.values())).method.knobs, claim.values["config"]
+    absent = [name for name in config if name not in knobs]
+    others = [name for name in config if name in knobs and knobs[name] != config[name]]
+    said = "; ".join(f"{name} {report.text(knobs[name])}" for name in config if name in knobs)
     reason = (
         f"Without {', '.join(absent)}." if absent else "The record binds every setting of the article's configuration."
     )
+    if others:
+        reason += f" This row sets {', '.join(others)} to values of its own; the article's are accepted as well."
     return found(not absent, said, reason)
 
 
@@ -70,7 +78,10 @@ def _distillation(claim: Claim, board: Board, table: Table) -> Finding | None:
         return None
     want, drop = claim.values[0]["drop"], -sum(gaps.values()) / len(gaps)
     said = f"DistilBERT drops {number(drop, 1)} points, mean over {', '.join(gaps)}"
-    return found(drop <= want, said, "Text only, with this suite's teacher; the image networks are out of its scope.")
+    temperature = next(iter(board.of("distilbert").values())).method.knobs.get("temperature")
+    own = f" The row keeps the temperature of its own paper, {temperature:g}." if temperature not in (None, 3) else ""
+    reason = "Text only, with this suite's teacher; the image networks are out of its scope." + own
+    return found(drop <= want, said, reason)
 
 
 def _mobilebert_vs_albert(claim: Claim, board: Board, table: Table) -> Finding | None:
@@ -121,13 +132,19 @@ def _carbon(claim: Claim, board: Board, table: Table) -> Finding | None:
         return None
     row = min(rows, key=lambda r: value(r, "mwh"))
     saving = 1 - value(row, "mwh") / value(teacher, "mwh")
-    said = f"{row.method} uses {saving:.0%} less energy than the teacher, both in float32"
-    reason = "The same question of Transformers: inference energy of the thriftiest architecture against the teacher."
+    said = f"{row.method} uses {modelled(row, 'mwh')}{saving:.0%} less energy than the teacher, both in float32"
+    if has(row, "gap"):
+        said += f", at {points(row)}"
+    reason = "The same question of Transformers: energy of inference alone. What it costs in score stands beside it."
     return found(saving >= claim.values["saving"], said, reason)
 
 
 def _losses(claim: Claim, board: Board, table: Table) -> Finding:
-    return beyond("A formula without figures. What each method minimises here is on its page: kept, left out, knobs.")
+    rows = [table.row(method, "onnx-fp32") for method in ("tinybert", "distilbert")]
+    said = "; ".join(f"{row.method}, {text(row, 'parameters')} M: {points(row)}" for row in rows if has(row, *GAP))
+    return beyond(
+        "A formula without figures. What each method minimises here is on its page: kept, left out, knobs.", said
+    )
 
 
 def _edge_runtimes(claim: Claim, board: Board, table: Table) -> Finding:

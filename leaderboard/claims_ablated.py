@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from leaderboard import ablations
 from leaderboard.ablations import Ablations
+from leaderboard.cautions import modelled
 from leaderboard.columns import number
 from leaderboard.finding import Claim, Finding, beyond, found, has, points, value, waiting, with_bounds
 from leaderboard.store import Board
@@ -77,7 +78,9 @@ def _adaptive_energy(claim: Claim, parts: Ablations) -> Finding | None:
     if not (has(fast, "mwh") and has(static, "mwh")):
         return None
     saving = 1 - value(fast, "mwh") / value(static, "mwh")
-    said = f"{saving:.0%} less energy than the same compressor without exits"
+    said = f"{modelled(fast, 'mwh')}{saving:.0%} less energy than the same compressor without exits"
+    if has(fast, "gap") and has(static, "gap"):
+        said += f"; {points(fast)}, without exits {number(value(static, 'gap'), 1)}"
     return found(saving >= claim.values["saving"], said, "Energy of inference by the same certificate.")
 
 

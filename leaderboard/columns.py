@@ -57,7 +57,7 @@ def number(value: float, digits: int = -3, *, signed: bool = False) -> str:
 
 def _says(model: type[BaseModel], field: str) -> str:
     text = model.model_fields[field].description or ""
-    return text[:1].upper() + text[1:]
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]  # "kWh" stays
 
 
 def columns(cards: Sequence[TaskCard]) -> list[Column]:
@@ -92,7 +92,7 @@ def _size() -> list[Column]:
     return [
         Column("mb", group, "On disk", "MB", _says(Deployment, "bytes_on_disk") + ". Millions of bytes", "low"),
         Column("smaller", group, "Smaller", "times", smaller, "high"),
-        Column("parameters", group, "Parameters", "millions", _says(Deployment, "parameters"), "low"),
+        Column("parameters", group, "Params", "millions", _says(Deployment, "parameters"), "low"),
     ]
 
 

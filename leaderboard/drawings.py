@@ -1,15 +1,17 @@
-"""Geometry of the smaller pictures: learning curves, a student's shape beside the teacher's, carbon against use."""
+"""Geometry of the smaller pictures: learning curves, carbon against use, answers against truth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from leaderboard.figures import Axis, log_span, span
 from leaderboard.schema import HistoryPoint, Record, TaskCard
+
+COLOURS = 8
+DOTTED = 24  # points of a learning curve that are marked one by one
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Line:
     key: str = ""
     starts: frozenset[int] = frozenset({0})  # indices of the points that are not joined to the one before
     label_y: float = 0.0
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,13 @@ class Lines:
     x_title: str
     y_title: str
     lines: list[Line]
+    dotted: bool = False  # few points: each is marked
 
 
 def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
-    """Learning curves of a method, a line a task (first seed): `field` is "dev_score" or "loss"."""
-    data = {task: _curve(record.runs[0].history, field) for task, record in records.items() if record.runs}
+    """Learning curves of a method, a line a task (first seed): `field` is "loss", or "dev_score" (times 100)."""
+    scale = 100 if field == "dev_score" else 1
+    data = {task: _curve(record.runs[0].history, field, scale) for task, record in records.items() if record.runs}
     data = {task: points for task, points in data.items() if len(points) > 1}
     if not data:
         return None
@@ -49,13 +54,15 @@ def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
             task,
             [(x.at(step), y.at(value)) for step, value, _ in points],
             starts=frozenset(i for i, point in enumerate(points) if i == 0 or point[2] != points[i - 1][2]),
+            colour=list(records).index(task) % COLOURS,  # the same in every picture of the page
         )
         for task, points in data.items()
     ]
-    return Lines(title, x, y, "optimiser steps", "", _spread(lines))
+    dotted = max(len(points) for points in data.values()) <= DOTTED
+    return Lines(title, x, y, "optimiser steps", field.replace("_", " "), _spread(lines), dotted)
 
 
-def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, float, str]]:
+def _curve(history: Sequence[HistoryPoint], field: str, scale: int) -> list[tuple[float, float, str]]:
     """(step, value, stage) points; where a stage counts its steps anew, they go on from the last."""
     points: list[tuple[float, float, str]] = []
     offset, last, stage = 0, 0, ""
@@ -65,7 +72,7 @@ def _curve(history: Sequence[HistoryPoint], field: str) -> list[tuple[float, flo
         last, stage = point.step, point.stage
         value = getattr(point, field)
         if value is not None:
-            points.append((float(offset + last), float(value), point.stage))
+            points.append((float(offset + last), scale * float(value), point.stage))
     return points
 
 
@@ -102,50 +109,6 @@ def totals(rows: Sequence[tuple[str, str, float, float]], g_per_kwh: float) -> T
     decade = abs(y.stop - y.start) / np.log10(y.high / y.low)
     picture = Lines("Total carbon: making and using", x, y, "inferences", "g CO₂e", _spread(lines))
     return Totals(picture, round(float(decade), 2), g_per_kwh)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Widths on paper of one layer's parts, of the student and of the teacher it is drawn over."""
-
-    label: str
-    attention: float
-    neurons: float
-    attention_full: float
-    neurons_full: float
-
-
-def layers(student: dict[str, Any], teacher: dict[str, Any], width: float = 240.0) -> list[Layer]:
-    """The student's layers drawn over the teacher's; [] where a shape does not say heads and ffn a layer."""
-    mine, full = _widths(student), _widths(teacher)
-    if not mine or not full:
-        return []
-    most = [max(layer[part] for layer in mine + full) or 1 for part in (0, 1)]  # heads, neurons
-
-    def scaled(widths: list[tuple[float, float]], i: int, part: int) -> float:
-        return round(width * widths[i][part] / most[part], 1) if i < len(widths) else 0.0
-
-    drawn = []
-    for i in range(max(len(mine), len(full))):
-        label = f"{mine[i][0]:g} heads, {mine[i][1]:g} neurons" if i < len(mine) else "no such layer"
-        bars = [scaled(widths, i, part) for widths in (mine, full) for part in (0, 1)]
-        drawn.append(Layer(label, *bars))
-    return drawn
-
-
-def _widths(shape: dict[str, Any]) -> list[tuple[float, float]]:
-    """(heads, neurons) a layer."""
-    count = shape.get("layers")
-    if not isinstance(count, int) or not 0 < count <= 100:
-        return []
-    columns = []
-    for key in ("heads", "ffn"):
-        value = shape.get(key)
-        column = value if isinstance(value, list) else [value] * count
-        if len(column) != count or not all(isinstance(v, (int, float)) and v >= 0 for v in column):
-            return []
-        columns.append(column)
-    return list(zip(*columns, strict=True))
 
 
 def confusion(predictions: Sequence[float], card: TaskCard) -> list[list[int]]:

@@ -16,6 +16,7 @@ PLACES = (  # of a name beside its point: right, left, above, below, then the co
     *((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 18, "middle")),
     *((9, -8, "start"), (9, 15, "start"), (-9, -8, "end"), (-9, 15, "end")),
 )
+FEW = 40  # points at most in a picture that names every method
 MARKS = ("circle", "square", "diamond", "triangle")  # one a deployment
 
 
@@ -152,13 +153,16 @@ def _stairs(corners: list[tuple[float, float]], right: float) -> list[tuple[floa
 
 
 def _labelled(points: list[Point], x: Axis, y: Axis) -> list[Point]:
-    """Names beside the points that are likely on the front, where there is room."""
+    """Names, where there is room: of the points that are likely on the front, and of every method once if few."""
     taken = [(p.x - 5, p.y - 5, p.x + 5, p.y + 5) for p in points]
-    done = []
+    done: list[Point] = []
+    named: set[str] = set()
     for point in sorted(points, key=lambda p: -p.on_front):
-        place = _room(point, taken, x, y) if point.on_front >= 0.5 else None
+        wanted = point.on_front >= 0.5 or (len(points) <= FEW and point.row.method not in named)
+        place = _room(point, taken, x, y) if wanted else None
         if place:
             taken.append(place[0])
+            named.add(point.row.method)
             point = replace(point, label=place[1])
         done.append(point)
     return sorted(done, key=lambda p: p.on_front)  # the front is drawn last, on top

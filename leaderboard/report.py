@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leaderboard.columns import number
+from leaderboard.trials import Trials, are_trials, pictures
 
 MOST = 200  # entries of one list or table that are shown
 
 
 @dataclass(frozen=True)
 class Block:
-    """A titled piece: "facts" and "bars" are (name, text, share) lines, "map" and "table" are rows of (text, share)."""
+    """A titled piece: lines of (text, share) cells. Those of facts and bars are a name and a value; a map's begin with
+    the name of the line."""
 
     title: str
-    kind: Literal["facts", "bars", "map", "table"]
+    kind: Literal["facts", "bars", "map", "table", "trials"]
     head: list[str]
     lines: list[list[tuple[str, float]]]
+    pictures: list[Trials] = field(default_factory=list)
 
 
 def blocks(report: dict[str, Any], title: str = "") -> list[Block]:
@@ -37,7 +40,10 @@ def text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
-        return number(value)
+        written = number(value, -4)
+        return written.rstrip("0").rstrip(".") if "." in written else written
+    if value in ({}, []):
+        return "none"
     if isinstance(value, dict):
         return "; ".join(f"{_name(key)}: {text(inner)}" for key, inner in value.items())
     if isinstance(value, list):
@@ -54,6 +60,10 @@ def _inside(title: str, value: Any) -> list[Block]:
         return [_bars(title, {str(i): v for i, v in enumerate(value, 1)})]
     if all(isinstance(row, list) and row and all(_is_number(v) for v in row) for row in value):
         return [_map(title, value)]
+    if are_trials(value):
+        return _trials(title, value)
+    if all(isinstance(row, dict) and {"part", "change"} <= row.keys() and _is_number(row.get("loss")) for row in value):
+        return [_losses(title, value)]
     if all(isinstance(row, dict) for row in value):
         return _table(title, value)
     return [Block(title, "facts", [], [[(str(i), 0.0), (text(v), 0.0)] for i, v in enumerate(value[:MOST], 1)])]
@@ -68,7 +78,28 @@ def _bars(title: str, values: dict[str, float]) -> Block:
 def _map(title: str, rows: list[list[float]]) -> Block:
     most = max(abs(v) for row in rows for v in row) or 1
     shares = [[abs(v) / most for v in row[:MOST]] for row in rows[:MOST]]
-    return Block(f"{title}, % of the largest", "map", [], [[(number(100 * s, 0), s) for s in row] for row in shares])
+    lines = [[(str(i), 0.0), *((number(100 * s, 0), s) for s in row)] for i, row in enumerate(shares, 1)]
+    return Block(f"{title}, % of the largest", "map", [], lines)
+
+
+def _losses(title: str, rows: list[dict[str, Any]]) -> Block:
+    """A sensitivity table: a line a part, a column a change, shaded by the share of the column's largest loss."""
+    found = {(str(row["part"]), str(row["change"])): float(row["loss"]) for row in rows}
+    parts, changes = (list(dict.fromkeys(pair[i] for pair in found))[:MOST] for i in (0, 1))
+    most = {c: max(abs(loss) for (_, other), loss in found.items() if other == c) or 1.0 for c in changes}
+
+    def cell(part: str, change: str) -> tuple[str, float]:
+        loss = found.get((part, change))
+        return ("–", 0.0) if loss is None else (number(loss, -2), abs(loss) / most[change])
+
+    lines = [[(part, 0.0), *(cell(part, change) for change in changes)] for part in parts]
+    return Block(f"{title}: loss where one part is changed", "map", ["part", *changes], lines)
+
+
+def _trials(title: str, rows: list[dict[str, Any]]) -> list[Block]:
+    """A search: its pictures, and a table of the trials without their parameters."""
+    simple = [{key: value for key, value in row.items() if _is_simple(value)} for row in rows]
+    return [Block(title, "trials", [], [], pictures(rows)), *_table(f"{title}, one by one", simple)]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[Block]:

@@ -85,9 +85,10 @@
     const link = Object.assign(document.createElement("a"), { id: "best", href: `methods/${best.method}.html`, textContent: best.method });
     const form = Object.assign(document.createElement("span"), { id: "best-form", className: "form", textContent: best.deployment });
     answer.replaceChildren(link, " ", form);
-    because.textContent = `Score ${text(best, "score")}, ${text(best, "mb")} MB, ${text(best, "p50")} ms.`
+    const words = best.said
       + (data.verdicts && tied.length ? ` Not told apart in score: ${tied.slice(0, 3).map(name).join(", ")}.` : "")
-      + ` ${fit.length} of ${rows.length} rows fit.`;
+      + ` ${fit.length} of ${rows.length} rows fit. `;
+    because.replaceChildren(words, make("a", "Make it", { href: `methods/${best.method}.html#again` }));
   };
 
   // side by side

@@ -22,6 +22,7 @@ def view(board: Board, rows: Table) -> dict[str, Any]:
         "lines": lines,
         "has_base": "mwh" in base.figures if base else False,
         "certificate": certificate,
+        "country": _country(certificate.grid) if certificate else "",
         "grids": carbon.grids(),
         "volume": INFERENCES_A_DAY,
         "totals": drawings.totals(_thriftiest(lines), certificate.grid_g_per_kwh) if certificate else None,
@@ -35,6 +36,11 @@ def _certificates(board: Board) -> Iterator[Certificate]:
         yield from (form.cost.solo.certificate for form in record.deployments.values())
     for record in board.records.values():
         yield from (run.footprint.certificate for run in record.runs)
+
+
+def _country(iso3: str) -> str:
+    """Its name, or the code where grids.json does not know it."""
+    return next((grid.name for grid in carbon.grids() if grid.iso3 == iso3), iso3)
 
 
 class Balance(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 from leaderboard import downloads, figures, select, table
 from leaderboard.columns import number
 from leaderboard.store import Board
-from leaderboard.table import Table
+from leaderboard.table import Row, Table
+from leaderboard.views.common import Bounds, Shower
 
 PICTURES = (("p50", "Score against latency"), ("mb", "Score against size"), ("mwh", "Score against energy"))
 BUDGET = {"mb": 10.0, "ms": 5.0}  # what the front answers before a reader asks
@@ -18,21 +19,23 @@ VERDICTS_UP_TO = 150  # rows whose pairwise verdicts the page carries: they grow
 def view(board: Board, rows: Table) -> dict[str, Any]:
     """The front."""
     fit = select.fitting(rows.rows, BUDGET["mb"], BUDGET["ms"])
-    tied = [f"{row.method}, {row.deployment}" for row in select.not_told_apart(rows, fit[0], fit)[:3]] if fit else []
+    best, said = fit[0] if fit else None, Saying(rows)
+    tied = [f"{row.method}, {row.deployment}" for row in select.not_told_apart(rows, best, fit)[:3]] if best else []
     columns = {column.key: column for column in rows.columns}
     plots = [figures.scatter(rows, columns[key], title) for key, title in PICTURES]
     return {
         "sentence": _sentence(board, rows),
-        "budget": BUDGET | {"best": fit[0] if fit else None, "tied": tied, "count": len(fit)},
+        "budget": BUDGET | {"best": best, "said": said(best) if best else "", "tied": tied, "count": len(fit)},
         "choices": select.within_a_point(rows),
         "deployments": sorted({row.deployment for row in rows.rows}),
         "groups": [(group, list(members)) for group, members in groupby(rows.columns, lambda column: column.group)],
+        "forms": _forms(board),
         "plots": [plot for plot in plots if plot],
         "reference": rows.reference.id if rows.reference else "",
         "spread": table.seed_scores(board, rows.reference.method, rows.reference.deployment) if rows.reference else [],
         "reference_name": f"{rows.reference.method}, {rows.reference.deployment}" if rows.reference else "missing",
         "bibtex": downloads.as_bibtex(board),
-        "data": _data(rows),
+        "data": _data(rows, said),
     }
 
 
@@ -48,7 +51,29 @@ def _sentence(board: Board, rows: Table) -> str:
     )
 
 
-def _data(rows: Table) -> dict[str, Any]:
+class Saying:
+    """said(row): what the answer to a budget says of a row: its score, how far from the teacher's, and its costs."""
+
+    def __init__(self, rows: Table) -> None:
+        self.show, self.bounds = Shower(rows), Bounds(rows)
+
+    def __call__(self, row: Row) -> str:
+        """One sentence."""
+        show, gap = self.show, self.bounds(row, "gap")
+        gap = f", {show(row, 'gap')} points ({gap}) against the teacher" if gap else ""
+        return f"Score {show(row, 'score')}{gap}; {show(row, 'mb')} MB, {show(row, 'p50')} ms."
+
+
+def _forms(board: Board) -> dict[str, list[str]]:
+    """deployment -> its number formats, in the words of its records."""
+    made = [(name, form) for record in board.records.values() for name, form in record.deployments.items()]
+    return {
+        name: list(dict.fromkeys(f"{form.runtime}: {form.precision}" for other, form in made if other == name))
+        for name in sorted({name for name, _ in made})
+    }
+
+
+def _data(rows: Table, said: Saying) -> dict[str, Any]:
     """What the script needs: names and plain numbers."""
     return {
         "budget": {key: float(f"{value:g}") for key, value in BUDGET.items()},
@@ -63,6 +88,7 @@ def _data(rows: Table) -> dict[str, Any]:
                 "submitted": row.submitted,
                 "rank": row.rank,
                 "text": f"{row.method} {row.deployment} {row.caption}".lower(),
+                "said": said(row),
                 "values": {key: float(f"{figure.value:.6g}") for key, figure in row.figures.items()},
             }
             for row in rows.rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from leaderboard.store import Board
@@ -25,6 +26,7 @@ def view(board: Board, rows: Table) -> dict[str, Any]:
                     "launches": min(len(cost.launches) for cost in costs),
                     "pairs": pairs,
                     "dropped": dropped / (pairs + dropped) if pairs + dropped else 0.0,
+                    "pressure": _most(launch.pressure for cost in costs for launch in cost.launches),
                     "noisy": any(cost.noisy for cost in costs),
                 }
             )
@@ -36,3 +38,8 @@ def view(board: Board, rows: Table) -> dict[str, Any]:
         "energy_invalid": sum(not c.energy_valid for c in solos + runs),
         "energy_measured": len(solos + runs),
     }
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    """The largest of those that were recorded."""
+    return max((v for v in values if v is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from leaderboard import ablations, drawings, report
+from leaderboard import ablations, drawings, report, shapes
 from leaderboard.columns import Column
 from leaderboard.schema import Method, Record, Tuning
 from leaderboard.store import Board
@@ -15,6 +15,16 @@ BESIDE = ("score", "mb", "faster")  # figures of an ablation, after its differen
 ABOVE = "Points above (+) or below (−) the full method"
 DIFFERENCE = Column("difference", "Quality", "vs full", "points", ABOVE, "high", 1, signed=True)
 CURVES = (("loss", "Loss while training"), ("dev_score", "Score on dev while training"))
+SECTIONS = {  # id -> name, in the page's order
+    "results": "Results",
+    "again": "Make it again",
+    "shapes": "Shape",
+    "curves": "Learning curves",
+    "ablations": "Ablations",
+    "tuning": "Learning rates tried",
+    "reports": "Its own report",
+    "knobs": "Settings",
+}
 
 
 def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
@@ -22,15 +32,19 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
     records = board.of(name)
     teacher = board.of("teacher")
     said = next(iter(records.values())).method if records else None
-    return {
-        "name": name,
-        "said": said,
-        "records": records,
-        "own": [row for row in rows.rows if row.method == name],
+    parts = {
         "shapes": _shapes(records, teacher),
+        "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
         "reports": [(task, made) for task, r in records.items() if (made := report.blocks(r.method.report))],
         "knobs": [(key, report.text(value)) for key, value in sorted(said.knobs.items())] if said else [],
-        "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
+    }
+    return parts | {
+        "name": name,
+        "sections": [(id, title) for id, title in SECTIONS.items() if said and parts.get(id, True)],
+        "said": said,
+        "records": records,
+        "formats": _formats(records),
+        "own": [row for row in rows.rows if row.method == name],
         "ablations": _ablations(board, name),
         "tuning": [_tuning(found, said) for (row, _), found in board.tuning.items() if row == name],
         "hashes": board.hashes,
@@ -38,20 +52,31 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
     }
 
 
+def _formats(records: dict[str, Record]) -> dict[str, str]:
+    """deployment -> its number formats in words; several where the tasks' plans differ."""
+    said: dict[str, dict[str, None]] = {}
+    for record in records.values():
+        for name, form in record.deployments.items():
+            said.setdefault(name, {})[form.precision] = None
+    return {name: "; or ".join(words) for name, words in said.items()}
+
+
 def _shapes(records: dict[str, Record], teacher: dict[str, Record]) -> list[tuple[list[str], list, list]]:
-    """(tasks, layers to draw, facts) of each different shape: a pruned student's may differ from task to task."""
-    shapes: list[tuple[list[str], dict[str, Any]]] = []
+    """(tasks, parts to draw, other facts) of each different shape: a pruned student's may differ from task to task."""
+    different: list[tuple[list[str], dict[str, Any]]] = []
     for task, record in records.items():
-        same = next((tasks for tasks, shape in shapes if shape == record.method.shape), None)
+        same = next((tasks for tasks, shape in different if shape == record.method.shape), None)
         if same is not None:
             same.append(task)
         elif record.method.shape:
-            shapes.append(([task], record.method.shape))
+            different.append(([task], record.method.shape))
     made = []
-    for tasks, shape in shapes:
+    for tasks, shape in different:
         over = teacher[tasks[0]].method.shape if tasks[0] in teacher else {}
-        facts = [(key.replace("_", " "), report.text(value)) for key, value in sorted(shape.items())]
-        made.append((tasks, drawings.layers(shape, over), facts))
+        drawn = shapes.drawn(shape, over)
+        told = {"layers", "heads", "ffn", "vocabulary", "embedding_size"} if drawn else set()  # by the drawing
+        facts = [(key.replace("_", " "), report.text(v)) for key, v in sorted(shape.items()) if key not in told]
+        made.append((tasks, drawn, facts))
     return made
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from leaderboard import drawings, figures
+from leaderboard.aggregate import percent
+from leaderboard.columns import Figure
 from leaderboard.schema import TaskCard
 from leaderboard.store import Board
 from leaderboard.table import Table
@@ -30,8 +32,24 @@ def view(board: Board, rows: Table, card: TaskCard) -> dict[str, Any]:
         "strip": figures.strip([r.figures[key] for r in rows.rows if key in r.figures]),
         "own": sorted((r for r in rows.rows if key in r.figures), key=lambda r: -r.figures[key].value),
         "answers": {method: (form, draw(predictions, card)) for method, (form, predictions) in drawn.items()},
+        "others": _others(board, card),
+        "reach": max(card.exam_labels) - min(card.exam_labels) or 1.0,
         "left_out": len(answers) - len(drawn),
         "differing": _differing({m: p for m, (_, p) in drawn.items()}, card),
+    }
+
+
+def _others(board: Board, card: TaskCard) -> dict[str, dict[tuple[str, str], Figure | None]]:
+    """Metrics that do not rank -> (method, deployment) -> its score, of the first seed."""
+    return {
+        metric: {
+            (method, name): percent(score)
+            for (method, task), record in board.records.items()
+            if task == card.name
+            for name, form in record.deployments.items()
+            if form.quality and (score := form.quality[0].scores.get(metric))
+        }
+        for metric in card.metrics[1:]
     }
 
 

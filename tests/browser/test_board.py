@@ -65,6 +65,25 @@ def test_another_budget_gives_another_answer_and_an_impossible_one_none(visit):
     assert max(numbers(column(page, "p50"))) <= 3
 
 
+def test_the_answer_to_a_budget_leads_to_the_command_that_makes_it(visit):
+    page = visit()
+    page.locator("#mb").fill("95")
+    page.locator("#ms").fill("100")
+    page.locator("#because a").click()
+    assert page.url.endswith("methods/teacher.html#again")
+    assert "record@teacher-movie" in page.locator("pre").inner_text()
+
+
+def test_what_is_said_of_a_point_is_in_sight_on_a_phone(visit):
+    page = visit(width=390, height=844)
+    point = page.locator("#plot-p50 .point").first
+    point.scroll_into_view_if_needed()
+    point.hover(force=True)
+    box = page.locator("#note").bounding_box()
+    assert "points" in page.locator("#note").inner_text()
+    assert 0 < box["y"] < 844
+
+
 def test_a_heading_sorts_both_ways_then_not_at_all_and_missing_comes_last(visit):
     page = visit()
     before = names(page)

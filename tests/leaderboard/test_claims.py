@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from leaderboard import claims, claims_ablated, store, table
+from leaderboard.views.claims import written
 from tests.leaderboard import records
 
 GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
@@ -192,3 +193,40 @@ def test_an_unreadable_claims_file_ends_with_one_message(tmp_path):
 def test_the_variants_that_claims_wait_for_are_in_the_profile_that_they_name():
     rows = yaml.safe_load(Path("profiles/ablations.yaml").read_text(encoding="utf-8"))["methods"]
     assert {f"open_autoglm_{part}" for part in claims_ablated.ROWS} - rows.keys() <= {"open_autoglm_qat"}
+
+
+def test_an_energy_claim_says_that_it_is_modelled_and_what_it_costs_in_score(results):
+    finding = judged(results, "carbon")
+    assert re.search(r"uses ~\d+% less energy than the teacher, both in float32, at −[\d.]+ \(", finding.measured)
+
+
+def test_a_verdict_that_the_exam_cannot_confirm_says_so(results):
+    board = store.load(results, GRID)
+    made = table.build(board)
+    row = made.row("open_autoglm", "onnx-plan")
+    for bounds, unsure in (((-0.9, -0.1), False), ((-2.0, -0.1), True)):
+        row.figures["gap"] = row.figures["gap"].__class__(-0.5, *bounds)
+        finding = claims.judge(CLAIMS["overall"], board, made)
+        assert ("the exam alone cannot confirm" in finding.reason) == unsure
+
+
+def test_settings_that_are_not_the_articles_are_named(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    for path in (own / "default/open_autoglm").iterdir():
+        raw = json.loads(path.read_text())
+        raw["method"]["knobs"]["pruning_ratio"] = 0.6
+        path.write_text(json.dumps(raw))
+    finding = judged(own, "recipe")
+    assert "pruning_ratio 0.6" in finding.measured
+    assert "This row sets pruning_ratio to values of its own" in finding.reason
+    assert "temperature of its own paper, 2" in judged(own, "distillation").reason
+
+
+def test_the_articles_figures_carry_their_units():
+    assert written("latency", 142) == "142 ms"
+    assert written("drop", 2.1) == "drop of 2.1 points"
+    assert written("saving", 0.4) == "40% saved"
+    assert written("teacher", "BERT-base") == "teacher BERT-base"
+    rows = [row for claim in CLAIMS.values() if isinstance(claim.values, list) for row in claim.values]
+    figures = {key for row in rows if isinstance(row, dict) for key, v in row.items() if isinstance(v, (int, float))}
+    assert not [key for key in figures if written(key, 1.0) == f"{key} 1.0"]

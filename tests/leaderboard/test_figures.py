@@ -1,6 +1,6 @@
 import pytest
 
-from leaderboard import drawings, figures, store, table
+from leaderboard import drawings, figures, shapes, store, table
 from leaderboard.figures import Axis
 from tests.leaderboard import records
 
@@ -71,11 +71,37 @@ def test_a_learning_curve_goes_on_where_a_stage_counts_anew(board):
 
 def test_a_shape_that_does_not_say_heads_and_neurons_is_not_drawn():
     teacher = {"layers": 6, "heads": 12, "ffn": 1536}
-    assert drawings.layers({"layers": 2}, teacher) == []
-    assert drawings.layers({"layers": 2, "heads": [1, 2, 3], "ffn": 4}, teacher) == []
-    drawn = drawings.layers({"layers": 2, "heads": [6, 12], "ffn": 768}, teacher)
-    assert [layer.attention for layer in drawn] == [120, 240, 0, 0, 0, 0]
+    assert shapes.drawn({"layers": 2}, teacher) == []
+    assert shapes.drawn({"layers": 2, "heads": [1, 2, 3], "ffn": 4}, teacher) == []
+    drawn = shapes.drawn({"layers": 2, "heads": [6, 12], "ffn": 768}, teacher)
+    assert [part.left for part in drawn] == [100, 200, 0, 0, 0, 0]
     assert drawn[5].label == "no such layer"
+
+
+def test_a_shape_tells_of_a_smaller_embedding_shared_layers_and_narrow_ones():
+    teacher = {"layers": 2, "heads": 12, "ffn": 1536, "hidden_size": 384, "vocabulary": 30_000, "embedding_size": 384}
+    embedding, first, second = shapes.drawn(teacher | {"vocabulary": 7500, "embedding_size": 96, "shared": 1}, teacher)
+    assert (embedding.name, embedding.left, embedding.right) == ("embedding", 50, 50)
+    assert embedding.label == "7,500 pieces, 96 wide"
+    assert (first.label, second.label) == ("12 heads, 1536 neurons", "layer 1 again, the same weights")
+    narrow = shapes.drawn(teacher | {"ffn": 384, "ffns_per_layer": 4, "bottleneck": 96}, teacher)
+    assert narrow[1].label == "12 heads, 4 × 384 neurons, 96 wide"
+
+
+def test_every_method_is_named_once_in_a_picture_of_few_points(board):
+    made = figures.scatter(table.build(board), next(c for c in table.build(board).columns if c.key == "mb"), "")
+    assert made is not None
+    named = [point.row.method for point in made.points if point.label]
+    assert {point.row.method for point in made.points if point.on_front >= 0.5} <= set(named)
+    assert len(set(named)) >= 4
+
+
+def test_curves_of_a_task_have_one_colour_in_every_picture(board):
+    records_of = board.of("tinybert")
+    made = [drawings.curves(records_of, field, "") for field in ("loss", "dev_score")]
+    colours = [{line.name: line.colour for line in picture.lines} for picture in made]
+    assert colours[0] == colours[1]
+    assert made[1].y.high > 50  # dev scores are written as the board's: times 100
 
 
 def test_a_confusion_counts_every_example(board):

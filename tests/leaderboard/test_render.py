@@ -169,6 +169,25 @@ def test_sparse_but_valid_records_are_drawn(results, tmp_path):
     assert "No row" in (site / "index.html").read_text(encoding="utf-8")  # the fastest within a point
 
 
+def test_a_methods_page_leads_to_each_of_its_parts(site):
+    page = Page(site / "methods/open_autoglm.html")
+    inside = [address[1:] for address in page.addresses if address.startswith("#") and address != "#main"]
+    assert inside[:2] == ["results", "again"]
+    assert set(inside) <= set(page.ids)
+    assert "weights int8 per channel" in page.text
+    assert "tags.record_sha256 LIKE" in page.text
+
+
+def test_a_tasks_page_holds_its_other_metrics_and_says_where_the_texts_are(site):
+    text = Page(site / "tasks/bbc.html").text
+    assert "macro_f1× 100, first seed" in text
+    assert "data/bbc/exam.parquet" in text
+
+
+def test_a_unit_keeps_its_capitals(site):
+    assert "kWh per 1,000 texts" in Page(site / "index.html").text
+
+
 def test_downloads_hold_the_tables_figures(site):
     loaded = json.loads((site / "board.json").read_text(encoding="utf-8"))
     lines = list(csv.DictReader(io.StringIO((site / "board.csv").read_text(encoding="utf-8"))))

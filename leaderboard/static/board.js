@@ -110,6 +110,13 @@
       if (!dialog.open) dialog.showModal();
     } else if (dialog.open) dialog.close();
   };
+  // the best of a line: where a verdict is known, only who is better than each of the others; of a task alone, no one
+  const told = { score: data.verdicts, gap: data.verdicts, kept: data.verdicts, faster: data.speeds, p50: data.speeds };
+  const leads = (row, key, others, better) => {
+    if (key in told) return others.every((other) => told[key]?.[row.at][other.at] === ">");
+    const behind = (other) => better === "high" ? other.values[key] < row.values[key] : other.values[key] > row.values[key];
+    return !key.startsWith("task-") && others.every((other) => other.values[key] == null || behind(other)) && others.some((other) => other.values[key] != null);
+  };
   const sideBySide = (chosen) => {
     const head = make("thead", make("tr", [make("th", "", { scope: "col" }), ...chosen.map((row) => make("th", [row.method, make("small", row.deployment)], { scope: "col" }))]));
     head.rows[0].cells[0].append(make("span", "Figure", { className: "vh" }));
@@ -118,12 +125,10 @@
       lines.push(make("tr", make("th", group.textContent, { scope: "rowgroup", colSpan: chosen.length + 1 }), { className: "group" }));
       for (const key of group.dataset.group.split(" ")) {
         const th = headings.find((h) => h.dataset.col === key);
-        const there = chosen.map((row) => row.values[key]).filter((v) => v != null);
-        const best = th.dataset.better === "high" ? Math.max(...there) : Math.min(...there);
         const cells = chosen.map((row) => {
           const copy = cell(row, key).cloneNode(true);
           copy.removeAttribute("data-col");
-          if (there.length > 1 && row.values[key] === best) copy.classList.add("win");
+          if (row.values[key] != null && leads(row, key, chosen.filter((other) => other !== row), th.dataset.better)) copy.classList.add("win");
           return copy;
         });
         const label = `${th.querySelector("span, .sort").textContent}, ${th.querySelector("small").textContent}`;

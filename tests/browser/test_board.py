@@ -164,6 +164,18 @@ def test_rows_are_compared_side_by_side_with_the_verdict_of_the_exam(visit):
     page.wait_for_function("!location.hash.includes('open')")
 
 
+def test_no_row_is_marked_the_best_of_those_that_the_exam_does_not_tell_apart(visit):
+    page = visit()
+    data = json.loads(page.locator("#data").text_content())
+    rows, verdicts = [row["id"] for row in data["rows"]], data["verdicts"]
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i) if {"score", "mb"} <= data["rows"][i]["values"].keys()]
+    for signs, winners in (("=?", 0), ("<>", 1)):
+        i, j = next((i, j) for i, j in pairs if verdicts[i][j] in signs)
+        page = visit(f"index.html#compare={rows[i]},{rows[j]}&open=1")
+        line = page.locator("#comparison tr", has_text="Score, of 100")
+        assert line.locator(".win").count() == winners
+
+
 def test_at_most_four_rows_are_compared(visit):
     page = visit()
     for box in page.locator(".pick").all()[:5]:

@@ -249,7 +249,23 @@ def _method(name: str, traits: Traits) -> schema.Method:
     if name == "open_autoglm":
         report = {
             "asked": {"pruning_ratio": 0.3, "quantize_layers": ["ffn"], "vocabulary_size": None},
-            "sensitivity": {f"layer.{i}.ffn": round(0.002 * (i + 1), 4) for i in range(6)},
+            "sensitivity": [
+                {"part": f"layer.{i}.ffn", "change": change, "bytes": share, "loss": round(share * (i + 1) / 100, 4)}
+                for i in range(6)
+                for change, share in (("int8", 0.25), ("int4", 0.125))
+            ],
+            "search": [
+                {
+                    "stage": stage,
+                    "params": {},
+                    "ms": 1.0 + i,
+                    "bytes": 5e6 + i,
+                    "loss": 0.3 - i / 10,
+                    "dev_score": score,
+                }
+                for stage, score in (("cheap", None), ("short", 0.8), ("full", 0.85))
+                for i in range(2)
+            ],
             "precision": {f"layer.{i}.ffn": "int8" if i < 4 else "float32" for i in range(6)},
             "steps": [
                 {"step": "vocabulary", "parameters": 14_000_000, "pieces": 8000},

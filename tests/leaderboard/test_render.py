@@ -184,6 +184,15 @@ def test_a_tasks_page_holds_its_other_metrics_and_says_where_the_texts_are(site)
     assert "data/bbc/exam.parquet" in text
 
 
+def test_a_board_of_one_seed_says_what_its_intervals_do_not_tell(site, tmp_path):
+    words = "not how well the method would do again"
+    assert words in Page(site / "index.html").text
+    records.write(tmp_path / "results", examples=60, seeds=(0, 1))
+    again = render.build(tmp_path / "results", GRID, tmp_path / "site")
+    assert words not in Page(again).text
+    assert "over its 2 seeds" in Page(again).text
+
+
 def test_a_unit_keeps_its_capitals(site):
     assert "kWh per 1,000 texts" in Page(site / "index.html").text
 

@@ -60,7 +60,7 @@ class CompressionConfig(BaseModel):
         description="groups in INT8; the others are stored in 16 bits",
     )
     precision: dict[str, str] = Field(
-        default={}, description="formats that differ: {'embedding': 'int4', 'layer.0.ffn': 'fp16'}"
+        default={}, description="formats that differ: {'embedding': 'int4', 'ffn': 'int4', 'layer.0.ffn': 'fp16'}"
     )
 
     sensitivity_texts: int = Field(

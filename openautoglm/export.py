@@ -16,7 +16,7 @@ from openautoglm import architectures, artifact, segments, tracing
 from openautoglm.artifact import ArtifactError, Manifest
 from openautoglm.distillation.data import encode, in_order, limited
 from openautoglm.dynamic import outputs
-from openautoglm.quantization import onnx_graph
+from openautoglm.quantization import four_bits, onnx_graph
 from openautoglm.route import Route
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, parameter_count, save_model
@@ -156,7 +156,7 @@ def _onnx_plan(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
     return (
         "onnx",
         words,
-        lambda folder: onnx.save(onnx_graph.apply_plan(exporter.graph, plan), str(folder / "model.onnx")),
+        lambda folder: four_bits.save(onnx_graph.apply_plan(exporter.graph, plan), folder / "model.onnx"),
     )
 
 
@@ -171,7 +171,7 @@ def _onnx_dynamic(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]
     def fill(folder: Path) -> None:
         whole = tracing.graph_with_exits(student.model, student.exits)
         for i, segment in enumerate(segments.cut(onnx_graph.apply_plan(whole, plan), count)):
-            onnx.save(segment, str(folder / segment_file(i)))
+            four_bits.save(segment, folder / segment_file(i))
 
     return "onnx", words, fill
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,7 @@ from openautoglm.summary import aligned, size_in_words
 LAYER = re.compile(r"\b(?:layers?|albert_layer_groups)[./](\d+)")
 ATTENTION = re.compile(r"attention|self_attn|q_lin|k_lin|v_lin|out_lin|sa_layer_norm")
 FFN = re.compile(r"ffn|mlp|intermediate|output[./]|full_layer_layer_norm|lin1|lin2")
-DISGUISES = re.compile(
-    r"_(quantized|scale|zero_point|zero|fp16|int8|int4)$"
-)  # what a number format adds to a weight's name
+DISGUISES = re.compile(r"(_(quantized|scale|zero_point|zero|fp16))+$")  # what number formats add to a weight's name
 FORMATS = {"float32": "float32", "float16": "float16", "int8": "INT8", "uint8": "UINT8", "int64": "int64"}
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
 
@@ -78,9 +77,10 @@ def _onnx(path: Path) -> Iterator[Stored]:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(str(path)).graph
+        graph = onnx.load(str(path), load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
+    beside = _packed(path.with_suffix(".npz"))
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
@@ -91,13 +91,25 @@ def _onnx(path: Path) -> Iterator[Stored]:
             node = used_by[node.output[0]]
         form = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         shape = tuple(tensor.dims)
-        weight = not re.search(r"_(scale|zero_point|zero)$", tensor.name) and form.name != "int64"
-        size = int(np.prod(shape, dtype=np.int64)) * form.itemsize
-        packed = tensor.name.endswith("_int4")  # two weights a byte
-        count = 2 * size if packed else size // form.itemsize
+        count = int(np.prod(shape, dtype=np.int64))
+        weight = not re.search(r"_(scale|zero_point|zero)(_fp16)?$", tensor.name) and form.name != "int64"
+        size = beside.get(tensor.name, count * form.itemsize)
         named = DISGUISES.sub("", tensor.name)
         place = named if named.startswith("model.") else node.name if node is not None else named
-        yield Stored(place, shape, "INT4" if packed else FORMATS.get(form.name, form.name), size, count * weight)
+        yield Stored(
+            place, shape, "INT4" if tensor.name in beside else FORMATS.get(form.name, form.name), size, count * weight
+        )
+
+
+def _packed(path: Path) -> dict[str, int]:
+    """Bytes of every weight in 4 bits beside a graph; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {entry.filename.removesuffix(".npy"): entry.compress_size for entry in file.infolist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
 
 
 def _safetensors(path: Path) -> Iterator[Stored]:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from openautoglm import artifact, segments
 from openautoglm.artifact import Manifest
+from openautoglm.quantization import four_bits
 
 
 class Session(Protocol):
@@ -67,11 +68,15 @@ def pad(ids: list[list[int]], pad_id: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def _onnx(folder: Path, threads: int, manifest: Manifest) -> Session:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-
     def load(path: Path) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        packed = path.with_suffix(".npz")
+        if packed.name in manifest.files:
+            weights = four_bits.load(packed)
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            options.add_external_initializers(list(weights), values)
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     if manifest.exits is not None:

@@ -18,9 +18,10 @@ from openautoglm.distillation.losses import soft_labels
 from openautoglm.factors import encoder_linears
 from openautoglm.lowrank import factorise_linear
 from openautoglm.pruning import gram_matrices
+from openautoglm.quantization import four_bits
 from openautoglm.quantization.fake_quant import fake_quantised, part_of
 
-BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5 + 2 / 32}  # a weight; scales but for 4-bit blocks' are few
+BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "int4": four_bits.BYTES}  # a weight; scales are few
 RANK_SHARE = 0.5  # of a linear's weights that its factors have
 
 
@@ -55,7 +56,7 @@ def sensitivity(model: Any, examples: Encoded, kind: str, reference: Tensor | No
 
     entries = []
     for part in weights:
-        for number_format in ("fp16", "int8", *(["int4"] if part == "embedding" else [])):
+        for number_format in ("fp16", "int8", "int4"):
             inside = fake_quantised(model, {part: number_format})
             entries.append(measured(part, number_format, BYTES[number_format], inside))
     entries += [measured(part, "rank", 4 * RANK_SHARE, inside) for part, inside in _factorised(model, examples)]

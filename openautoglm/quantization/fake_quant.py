@@ -1,6 +1,6 @@
 """A PyTorch model that computes with the rounding of the ONNX deployments, and passes gradients straight through it.
 
-Weights: QInt8, symmetric, one scale an output channel (a row of an embedding; 4-bit blocks where the plan says so).
+Weights: QInt8, symmetric, one scale an output channel (a row of an embedding); or those that 4 bits hold.
 Activations: UINT8, asymmetric, with the range of each text by itself, as ONNX Runtime's dynamic quantisation finds it
 at batch 1. The products of the codes are exact in the runtime (int32) and here (whole numbers up to 255 are exact even
 in bfloat16), so a linear differs from the runtime's by float32 rounding alone. Straight-through estimator: Bengio et
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openautoglm.quantization import embedding_tables, onnx_graph
+from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.observers import SlidingRange, scale_and_zero_point
+
+WORDS = re.compile(r"word_embeddings|embed_tokens")  # other tables stay in INT8 where words are in 4 bits
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def fake_quantised(model: nn.Module, plan: Mapping[str, str], *, window: int | N
     onnx_graph.check_plan(plan)
     changed: list[Any] = []
     for name, module in model.named_modules():
-        if forward := _forward(module, onnx_graph.format_of(plan, part_of(name)), window):
+        if forward := _forward(module, plan, part_of(name), bool(WORDS.search(name)), window):
             module.forward = forward  # type: ignore[method-assign]
             changed.append(module)
     try:
@@ -51,25 +53,31 @@ def part_of(module: str) -> str:
     return onnx_graph.part("/" + re.sub(r"\.(?!\d)", "/", module) + "/")
 
 
-def _forward(module: nn.Module, number_format: str, window: int | None) -> Callable[[Tensor], Tensor] | None:
+def _forward(
+    module: nn.Module, plan: Mapping[str, str], part: str, words: bool, window: int | None
+) -> Callable[[Tensor], Tensor] | None:
+    number_format = onnx_graph.format_of(plan, part)
     if isinstance(module, nn.Linear) and number_format in ("int8", "int4"):
-        seen = SlidingRange(window) if window else None
-        return lambda x: int8_linear(x, module.weight, module.bias, _observed(seen, x, module.training))
+        seen, stored = SlidingRange(window) if window else None, onnx_graph.linear_format(plan, part)
+        return lambda x: int8_linear(x, module.weight, module.bias, _observed(seen, x, module.training), stored)
     if isinstance(module, nn.Embedding) and number_format in ("int8", "int4"):
-        four_bits = number_format == "int4" and module.num_embeddings > FEW_ROWS
-        return lambda ids: rounded_rows(F.embedding(ids, module.weight), "int4" if four_bits else "int8")
+        stored = number_format if words else "int8"
+        return lambda ids: rounded_rows(F.embedding(ids, module.weight), stored)
     if isinstance(module, (nn.Linear, nn.Embedding)) and number_format == "fp16":
         return lambda x: _half(module, x)
     return None
 
 
-FEW_ROWS = 600  # positions and token types have at most so many rows, and stay in INT8 where words are in 4 bits
-
-
-def int8_linear(x: Tensor, weight: Tensor, bias: Tensor | None, ranges: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def int8_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    ranges: tuple[Tensor, Tensor] | None = None,
+    stored: str = "int8",
+) -> Tensor:
     """x (batch, ..., in), weight (out, in) -> (batch, ..., out), with the runtime's rounding.
 
-    ranges: scale and zero point of x, or None for those of each text.
+    ranges: scale and zero point of x, or None for those of each text. stored: the weight's format, "int8" or "int4".
     """
     if ranges is None:
         inner = tuple(range(1, x.dim()))
@@ -77,11 +85,20 @@ def int8_linear(x: Tensor, weight: Tensor, bias: Tensor | None, ranges: tuple[Te
     scale, zero = ranges
     steps = x.float() / scale
     codes = (steps + (steps.round() - steps).detach() + zero).clamp(0, 255) - zero
-    per_row = weight.detach().abs().amax(1, keepdim=True).float().clamp(min=1e-8) / 127
+    whole, per_row = _codes(weight.detach().float(), stored)
     steps = weight / per_row
-    product = F.linear(codes, steps + (steps.round() - steps).detach()).float()
+    product = F.linear(codes, steps + (whole - steps).detach()).float()
     product = product * (scale * per_row.flatten())
     return product if bias is None else product + bias
+
+
+def _codes(weight: Tensor, stored: str) -> tuple[Tensor, Tensor]:
+    """(out, in) -> INT8 codes (out, in) and scales (out, 1), both float32."""
+    if stored == "int8":
+        per_row = weight.abs().amax(1, keepdim=True).clamp(min=1e-8) / 127
+        return (weight / per_row).round(), per_row
+    codes, scale = four_bits.int8(weight.cpu().numpy())
+    return torch.from_numpy(codes).to(weight), torch.from_numpy(scale).to(weight)
 
 
 def rounded_rows(rows: Tensor, number_format: str) -> Tensor:

@@ -2,8 +2,9 @@
 
 A part is `embedding` (tables behind Gather, and the projection of a factorised one), `head`, `attention` and `ffn` of
 all layers, or of one: `layer.3.ffn`, which goes before `ffn`. Formats: "int8" (weights QInt8 with one scale a channel
-or a row, activations dynamic INT8), "fp16" (stored in 16 bits, computed in float32, since float16 arithmetic is 3 to 4
-times slower on most CPUs), "fp32", and for the embedding "int4" (blocks of 4 bits; its projection is INT8).
+or a row, activations dynamic INT8), "int4" (stored in 4 bits, computed as "int8": openautoglm.quantization.four_bits;
+of an embedding the word table alone, the rest is "int8"), "fp16" (stored in 16 bits, computed in float32, since float16
+arithmetic is 3 to 4 times slower on most CPUs), "fp32".
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from openautoglm.quantization import embedding_tables
+from openautoglm.quantization import embedding_tables, four_bits, slim
 from openautoglm.quantization.fusions import fuse
 
 GROUPS = ("embedding", "attention", "ffn", "head")
-FORMATS = ("int8", "fp16", "fp32")
+FORMATS = ("int4", "int8", "fp16", "fp32")
 LAYER = re.compile(r"layer\.(\d+)\.(attention|ffn)")
 
 
@@ -64,20 +65,27 @@ def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str]) -> onnx.ModelPro
     wrapped = ONNXModel(model)
     wrapped.replace_gemm_with_matmul()  # as the quantizer does itself, but before nodes are chosen by name
     wrapped.clean_initializers()
-    formats = {node.name: format_of(plan, part(node.name)) for node in _linears(model)}
-    if absent := {name for name in plan if LAYER.fullmatch(name)} - {part(name) for name in formats}:
-        raise ValueError(f"Plan has {sorted(absent)}; this model has {sorted({part(name) for name in formats})}.")
+    if absent := {name for name in plan if LAYER.fullmatch(name)} - (parts := {part(n.name) for n in _linears(model)}):
+        raise ValueError(f"Plan has {sorted(absent)}; this model has {sorted(parts)}.")
+    formats = {node.name: linear_format(plan, part(node.name)) for node in _linears(model)}
     embedding = plan.get("embedding", "fp32")
     if embedding in ("int8", "int4"):
-        {"int8": embedding_tables.store_int8, "int4": embedding_tables.store_int4}[embedding](model)
+        embedding_tables.store(model, embedding)
     halves = {node.input[1] for node in _linears(model) if formats[node.name] == "fp16"}
     if embedding == "fp16":
         halves |= {node.input[0] for node in embedding_tables.lookups(model)}
     int8 = [node for node in _linears(model) if formats[node.name] in ("int8", "int4")]
+    fours = {node.input[1]: _weight(model, node) for node in int8 if formats[node.name] == "int4"}
     for node in [n for n in int8 if n.op_type == "Attention"]:
         _quantize_attention(model, node)
     model = quantize(model, nodes=[node.name for node in int8 if node.op_type != "Attention"])
-    store_in_16_bits(model, halves)
+    for name, weight in fours.items():
+        _store_in_4_bits(model, name, weight)
+    slim.drop_zero_points(model)
+    if not {"fp32"}.intersection([embedding, *formats.values()]):
+        halves |= slim.vectors(model)
+    slim.store_in_16_bits(model, halves)
+    slim.shorten_names(model)
     return model
 
 
@@ -86,19 +94,23 @@ def check_plan(plan: Mapping[str, str]) -> None:
     unknown = [
         f"{name}: {number_format}"
         for name, number_format in plan.items()
-        if not (name in GROUPS or LAYER.fullmatch(name))
-        or number_format not in (*FORMATS, *(["int4"] if name == "embedding" else []))
+        if not (name in GROUPS or LAYER.fullmatch(name)) or number_format not in FORMATS
     ]
     if unknown:
         raise ValueError(
-            f"Plan has {unknown}; parts are {GROUPS} and 'layer.0.ffn' for one layer's, formats {FORMATS}, "
-            "and 'int4' for the embedding."
+            f"Plan has {unknown}; parts are {GROUPS} and 'layer.0.ffn' for one layer's, formats {FORMATS}."
         )
 
 
 def format_of(plan: Mapping[str, str], name: str) -> str:
     """The format of a part: its own in the plan, else its group's, else float32."""
     return plan.get(name) or plan.get(name.rsplit(".", 1)[-1], "fp32")
+
+
+def linear_format(plan: Mapping[str, str], name: str) -> str:
+    """The format of a part's linears: the part's, but INT8 for the projection of an embedding in 4 bits."""
+    found = format_of(plan, name)
+    return "int8" if name == "embedding" and found == "int4" else found
 
 
 def part(node: str) -> str:
@@ -118,31 +130,33 @@ def _quantize_attention(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     that MatMulInteger's weights risk all the same.
     """
     x, name, bias, mask = node.input
-    weight = next(t for t in model.graph.initializer if t.name == name)
-    codes, scale = embedding_tables.int8(numpy_helper.to_array(weight), axis=0)
-    model.graph.initializer.remove(weight)
-    zeros = np.zeros(scale.size, dtype=np.int8)
-    for suffix, value in (("int8", codes), ("scale", scale.flatten()), ("zero", zeros)):
+    codes, scale = embedding_tables.int8(_weight(model, node), axis=0)
+    _remove_weights(model, {name})
+    for suffix, value in (("quantized", codes), ("scale", scale.flatten()), ("zero", np.zeros(scale.size, np.int8))):
         model.graph.initializer.append(numpy_helper.from_array(value, f"{name}_{suffix}"))
     read = [f"{node.name}_{suffix}" for suffix in ("x", "x_scale", "x_zero")]
-    inputs = [read[0], f"{name}_int8", bias, read[1], f"{name}_scale", mask, read[2], f"{name}_zero"]
+    inputs = [read[0], f"{name}_quantized", bias, read[1], f"{name}_scale", mask, read[2], f"{name}_zero"]
     quantised = helper.make_node("QAttention", inputs, node.output, name=f"{node.name}_int8", domain=node.domain)
     quantised.attribute.extend(a for a in node.attribute if a.name in ("num_heads", "scale"))
     made = [helper.make_node("DynamicQuantizeLinear", [x], read, name=f"{node.name}_quantize"), quantised]
     embedding_tables.replace(model, node, made)
 
 
-def store_in_16_bits(model: onnx.ModelProto, names: set[str]) -> None:
-    """Keep the named weights as float16 and cast them to float32 at load (ONNX Runtime folds the Cast). In place."""
-    graph = model.graph
-    for tensor in [t for t in graph.initializer if t.name in names and t.data_type == TensorProto.FLOAT]:
-        half = numpy_helper.to_array(tensor).astype(np.float16)
-        graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(half, f"{tensor.name}_fp16"))
-        cast = helper.make_node(
-            "Cast", [f"{tensor.name}_fp16"], [tensor.name], name=f"{tensor.name}_cast", to=TensorProto.FLOAT
-        )
-        graph.node.insert(0, cast)
+def _store_in_4_bits(model: onnx.ModelProto, name: str, weight: np.ndarray) -> None:
+    """The codes that INT8 has for the linear weight `name` become those of 4 bits, and so do their scales. In place."""
+    _remove_weights(model, {f"{name}_quantized", f"{name}_scale"})
+    scale = four_bits.store(model, f"{name}_quantized", weight.T, transposed=True)
+    model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+
+
+def _weight(model: onnx.ModelProto, node: onnx.NodeProto) -> np.ndarray:
+    """The stored weight (in, out) of a linear."""
+    return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == node.input[1]))
+
+
+def _remove_weights(model: onnx.ModelProto, names: set[str]) -> None:
+    for tensor in [t for t in model.graph.initializer if t.name in names]:
+        model.graph.initializer.remove(tensor)
 
 
 def share_equal_weights(model: onnx.ModelProto) -> None:

@@ -77,7 +77,7 @@ def test_a_whole_model_is_the_runtimes(case, tmp_path):
     np.testing.assert_array_equal(answers(), float32)  # afterwards the model computes as before
     plain = _runtime_model(student, task)
     whole = np.concatenate([plain.run(None, {"input_ids": ids, "attention_mask": mask})[0] for ids, mask in rows])
-    assert np.median(np.abs(ours - whole)) < 0.25 * np.median(np.abs(float32 - whole))
+    assert np.median(np.abs(ours - whole)) < 0.4 * np.median(np.abs(float32 - whole))
     planned = np.concatenate([deployed.session(*row) for row in rows])
     assert np.abs(ours - planned).mean() < np.abs(float32 - planned).mean()
 
@@ -88,7 +88,7 @@ def _runtime_model(student, task):
 
     graph = onnx.ModelProto()
     graph.CopyFrom(_Exporter(student, task).graph)
-    embedding_tables.store_int8(graph)
+    embedding_tables.store(graph, "int8")
     return onnxruntime.InferenceSession(onnx_graph.quantize(graph).SerializeToString())
 
 

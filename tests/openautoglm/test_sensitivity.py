@@ -30,7 +30,7 @@ def test_every_part_and_change_is_there(found):
     entries = {(entry.part, entry.change) for entry in found[1]}
     assert {part for part, _ in entries} == {"embedding", "head", *GROUPS}
     for part in GROUPS:
-        assert {change for p, change in entries if p == part} == {"fp16", "int8", "rank", "drop"}
+        assert {change for p, change in entries if p == part} == {"fp16", "int8", "int4", "rank", "drop"}
     assert ("embedding", "int4") in entries
     assert json.loads(json.dumps(as_json(found[1])))[0].keys() == {"part", "change", "loss", "bytes"}
 
@@ -38,10 +38,11 @@ def test_every_part_and_change_is_there(found):
 def test_losses_are_not_negative_against_the_model_itself_and_grow_with_the_change(found):
     assert all(entry.loss > -1e-6 for entry in found[1])
     by_change = {
-        change: sum(entry.loss for entry in found[1] if entry.change == change) for change in ("fp16", "int8", "drop")
+        change: sum(entry.loss for entry in found[1] if entry.change == change and entry.part in GROUPS)
+        for change in ("fp16", "int8", "int4", "drop")
     }
     assert by_change["fp16"] < by_change["int8"] + 1e-6
-    assert by_change["int8"] < by_change["drop"]
+    assert by_change["int8"] < by_change["int4"] < by_change["drop"]
 
 
 def test_bytes_are_those_of_the_weights(found):

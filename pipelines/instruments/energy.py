@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from leaderboard.carbon import emissions_g
 from leaderboard.derive import kwh_range, modelled_kwh
-from leaderboard.schema import Certificate, Footprint, Range
+from leaderboard.schema import Certificate, Footprint
 from pipelines.instruments.memory import Peak
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ def add(a: Footprint, b: Footprint) -> Footprint:
             "energy_valid": one.energy_valid and two.energy_valid,
         }
     )
-    x, y = a.energy_kwh, b.energy_kwh
+    kwh = kwh_range(certificate)  # of the whole: pieces may have been valid, and the other not
     return Footprint(
         wall_s=a.wall_s + b.wall_s,
         cpu_s=a.cpu_s + b.cpu_s,
-        energy_kwh=Range(low=x.low + y.low, likely=x.likely + y.likely, high=x.high + y.high),
-        emissions_g=a.emissions_g + b.emissions_g,
+        energy_kwh=kwh,
+        emissions_g=emissions_g(kwh.likely, certificate.grid_g_per_kwh),
         peak_memory_mb=max(a.peak_memory_mb, b.peak_memory_mb),
         certificate=certificate,
     )

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from leaderboard.derive import kwh_range
 from leaderboard.schema import Footprint
 from pipelines.instruments import energy
 from pipelines.params import Carbon
@@ -173,3 +174,19 @@ def test_nvml_measures_a_gpu():
     assert certificate.energy_valid
     watts = certificate.codecarbon_kwh * 3.6e6 / certificate.window_s
     assert 50 < watts < 1500
+
+
+def test_added_pieces_follow_from_their_certificate_though_only_one_was_valid():
+    """As after a kill: the record's energy is derived again from its one certificate."""
+    with energy.tracked(DECLARED) as meter:
+        busy(0.05)
+    piece = meter.footprint()
+    pieces = []
+    for valid, factor in ((True, 1.01), (False, 2.0)):
+        formula = piece.certificate.formula_kwh
+        update = {"method": "modelled", "codecarbon_kwh": factor * formula, "energy_valid": valid}
+        certificate = piece.certificate.model_copy(update=update)
+        pieces.append(piece.model_copy(update={"certificate": certificate, "energy_kwh": kwh_range(certificate)}))
+    both = energy.add(*pieces)
+    assert both.energy_kwh == kwh_range(both.certificate)
+    assert both.emissions_g == pytest.approx(400 * both.energy_kwh.likely)

@@ -55,6 +55,7 @@ class Machine(Strict):
     virtualization: str | None
     python: str
     versions: dict[str, str] = Field(description="versions of the packages that results depend on")
+    threads: dict[str, int] = Field({}, description="threads of training and of timing; throughput takes all cores")
 
 
 class Certificate(Strict):
@@ -86,6 +87,9 @@ class Footprint(Strict):
     energy_kwh: Range
     emissions_g: float = Field(ge=0, description="grams CO2e at the certificate's grid, likely watts")
     peak_memory_mb: float = Field(ge=0)
+    gpu_peak_memory_mb: float | None = Field(
+        None, ge=0, description="most that torch's allocator held on the GPUs; none where no GPU was used"
+    )
     certificate: Certificate
 
 

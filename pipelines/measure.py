@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +46,37 @@ def measure(
     """
     from tqdm import tqdm
 
-    for folder in (reference, *folders.values()):
-        artifact.read(folder)
-    spread = _spread(texts, settings.max_texts)
-    common: dict[str, Any] = {**settings.model_dump(), "texts": spread, "carbon": carbon.model_dump()}
-    candidates = {name: str(folder) for name, folder in folders.items()}
-    launches: dict[str, list[Launch]] = {name: [] for name in folders}
     costs = {}
     with tqdm(total=settings.launches + len(folders), desc=title, unit="process", disable=None) as bar:
-        for i in range(settings.launches):
-            request = common | {"reference": str(reference), "candidates": candidates} | _own_texts(spread, i, settings)
-            for name, samples in _ask("launch", request).items():
-                launches[name].append(Launch.model_validate(samples))
-            bar.update()
-        for name, path in candidates.items():
-            solo = Solo.model_validate(_ask("solo", common | {"artifact": path}))
+        launches = time_pairs(folders, reference, texts, settings, advance=bar.update)
+        alone = {**settings.model_dump(), "texts": _spread(texts, settings.max_texts), "carbon": carbon.model_dump()}
+        for name, folder in folders.items():
+            solo = Solo.model_validate(_ask("solo", alone | {"artifact": str(folder)}))
             costs[name] = derive.summarise(launches[name], solo)
             bar.update()
     return costs
+
+
+def time_pairs(
+    folders: dict[str, Path],
+    reference: Path,
+    texts: Sequence[str],
+    settings: Measurement,
+    *,
+    advance: Callable[[], object] = lambda: None,
+) -> dict[str, list[Launch]]:
+    """name -> its launches beside the reference; `advance` is called after each. ArtifactError before the first."""
+    for folder in (reference, *folders.values()):
+        artifact.read(folder)
+    spread = _spread(texts, settings.max_texts)
+    candidates = {name: str(folder) for name, folder in folders.items()}
+    request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates}
+    launches: dict[str, list[Launch]] = {name: [] for name in folders}
+    for i in range(settings.launches):
+        for name, samples in _ask("launch", request | _own_texts(spread, i, settings)).items():
+            launches[name].append(Launch.model_validate(samples))
+        advance()
+    return launches
 
 
 def _spread(texts: Sequence[str], most: int) -> list[str]:
@@ -88,16 +101,23 @@ def _ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
         raise UserError(str(error)) from None
 
 
+def read_texts(file: Path) -> list[str]:
+    """The texts of a file, one a line; UserError where it cannot be read or holds none."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a readable text file ({error}): give one text a line, in UTF-8.") from None
+    if not lines:
+        raise UserError(f"{file} holds no texts: give one a line.")
+    return lines
+
+
 def table(folder: Path, reference: Path, texts: Path) -> None:
     """Measure any artifact with the texts of a file (one a line) under params.yaml's settings, and print its cost."""
     from rich.console import Console
     from rich.table import Table
 
-    try:
-        lines = [line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{texts}: not a readable text file ({error}): give one text a line, in UTF-8.") from None
-    settings = params.load()
+    lines, settings = read_texts(texts), params.load()
     cost = measure({"artifact": folder}, reference, lines, settings.measurement, settings.carbon)["artifact"]
     shown = Table("figure", "value", title=f"{folder} against {reference}")
     for name, value in _rows(cost, artifact.size(folder)):

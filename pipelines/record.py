@@ -38,7 +38,7 @@ def main() -> None:
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         method=_method(method, task, settings.seeds[0]),
         code=code(),
-        machine=machine.fingerprint(),
+        machine=machine.fingerprint(training=settings.training.threads, timing=settings.measurement.threads),
         runs=[_run(method, task, seed) for seed in settings.seeds],
         deployments=_deployments(method, task, settings.seeds),
         train_sha256=card.sha256["train"],

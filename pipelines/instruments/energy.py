@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from leaderboard.carbon import emissions_g
 from leaderboard.derive import kwh_range, modelled_kwh
 from leaderboard.schema import Certificate, Footprint
+from pipelines.instruments import cuda
 from pipelines.instruments.memory import Peak
 
 if TYPE_CHECKING:
@@ -50,13 +51,16 @@ class Meter:
     """One window under CodeCarbon."""
 
     def __init__(self, carbon: Carbon, earlier: Footprint | None = None, gpus: bool = False) -> None:
-        self._carbon, self._earlier = carbon, earlier
+        self._carbon, self._earlier, self._gpus = carbon, earlier, gpus
         self._method, self._tracker, self._report = _tracker(carbon, gpus)
         self._peak = Peak()
         self._window: tuple[float, float] | None = None
 
     def start(self) -> None:
         """Begin the window."""
+        if self._gpus:
+            cuda.synchronize()
+            cuda.reset_peak()
         self._peak.__enter__()
         self._tracker.start()
         self._wall, self._cpu = time.perf_counter(), cpu_seconds()
@@ -106,11 +110,14 @@ class Meter:
             energy_kwh=kwh,
             emissions_g=emissions_g(kwh.likely, certificate.grid_g_per_kwh),
             peak_memory_mb=self._peak.mb,
+            gpu_peak_memory_mb=cuda.peak_mb() if self._gpus else None,
             certificate=certificate,
         )
         return add(self._earlier, piece) if self._earlier else piece
 
     def _elapsed(self) -> tuple[float, float]:
+        if self._gpus:
+            cuda.synchronize()
         return time.perf_counter() - self._wall, cpu_seconds() - self._cpu
 
 
@@ -136,6 +143,9 @@ def add(a: Footprint, b: Footprint) -> Footprint:
         energy_kwh=kwh,
         emissions_g=emissions_g(kwh.likely, certificate.grid_g_per_kwh),
         peak_memory_mb=max(a.peak_memory_mb, b.peak_memory_mb),
+        gpu_peak_memory_mb=max(
+            (x.gpu_peak_memory_mb for x in (a, b) if x.gpu_peak_memory_mb is not None), default=None
+        ),
         certificate=certificate,
     )
 

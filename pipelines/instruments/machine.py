@@ -17,8 +17,11 @@ OTHERS = ("transformers", "datasets", "evaluate", "codecarbon")
 VECTOR_FLAGS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "i8mm", "bf16", "dotprod")
 
 
-def fingerprint() -> Machine:
-    """This machine. `id` hashes what speed depends on: processor, cores, memory, GPU, hypervisor, runtimes."""
+def fingerprint(**threads: int) -> Machine:
+    """This machine. `id` hashes what speed depends on: processor, cores, memory, GPU, hypervisor, runtimes.
+
+    threads: how many each part of the work was given (training, timing; 0 for all cores). They are no part of `id`.
+    """
     cpu, flags = _cpu()
     versions = {name: found for name in (*RUNTIMES, *OTHERS) if (found := _version(name))}
     hardware: dict[str, Any] = {
@@ -35,6 +38,7 @@ def fingerprint() -> Machine:
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=versions,
+        threads={part: count or cores() for part, count in threads.items()},
         **hardware,
     )
 

@@ -6,6 +6,7 @@ kernel does not do that, a thread samples instead. Never ru_maxrss: a child inhe
 
 from __future__ import annotations
 
+import mmap
 import threading
 from functools import cache
 from pathlib import Path
@@ -73,12 +74,14 @@ class Peak:
 
 @cache
 def high_water_mark_resets() -> bool:
-    """Does this kernel set VmHWM back? Tried, not assumed: a page of 32 MB is touched, freed and looked for."""
+    """Does this kernel set VmHWM back? Tried, not assumed: 32 MB are touched, given back and looked for.
+
+    They are mapped, not allocated: training tells malloc to keep what is freed, and then nothing would be given back.
+    """
     try:
-        block = bytearray(32 << 20)
-        block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
-        high = _field("status", "VmHWM")
-        del block
+        with mmap.mmap(-1, 32 << 20) as block:
+            block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+            high = _field("status", "VmHWM")
         _reset()
         return _field("status", "VmHWM") < high - 16
     except (OSError, LookupError):

@@ -47,6 +47,7 @@ def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
         return json.loads(done.stdout)
     except json.JSONDecodeError:
         last = "; ".join(done.stderr.strip().splitlines()[-1:]) or "it said nothing"
+        last = last.removeprefix("openautoglm.artifact.ArtifactError: ")  # it names the folder and what to do
         raise WorkerError(f"Measuring ({task}) ended with exit code {done.returncode}: {last}") from None
 
 
@@ -109,7 +110,7 @@ def _energy_window(predictor: Any, texts: list[str], request: dict, peak_mb: flo
 
 
 def _all_cores(request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
-    """On all cores: one call a text, batch 1; and texts per second offline, the better of two passes or more."""
+    """On all cores: one call a text, batch 1; and texts per second offline, the best of two passes or more."""
     from openautoglm.runtime import Predictor
     from pipelines.instruments.latency import Timed
     from pipelines.instruments.machine import cores
@@ -121,12 +122,13 @@ def _all_cores(request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     timed.call(texts[0])
     calls = [round(timed.call(text), 3) for text in texts]
     predictor.logits(texts[:BATCH], batch_size=BATCH)
-    best_s, end = float("inf"), time.perf_counter() + request["window_s"] / 4
-    while best_s == float("inf") or time.perf_counter() < end:
+    passes: list[float] = []
+    end = time.perf_counter() + request["window_s"] / 4
+    while len(passes) < 2 or time.perf_counter() < end:
         start = time.perf_counter()
         predictor.logits(texts, batch_size=BATCH)
-        best_s = min(best_s, time.perf_counter() - start)
-    return {"throughput_texts_per_s": round(len(texts) / best_s, 3), "all_cores_call_ms": calls}
+        passes.append(time.perf_counter() - start)
+    return {"throughput_texts_per_s": round(len(texts) / min(passes), 3), "all_cores_call_ms": calls}
 
 
 def _pin(cores: list[int]) -> None:

@@ -1,14 +1,19 @@
 """The order of blocks, the guard, warm-up, and real launches of tiny artifacts in worker processes."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from itertools import chain, count, repeat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from openautoglm.student import Student
 from pipelines.instruments import latency, worker
+from pipelines.tiny import make_task, make_teacher
 from tests.pipelines.tiny_artifacts import TEXTS, write
 
 REFERENCE, CANDIDATE = repeat(10.0), repeat(5.0)
@@ -45,10 +50,20 @@ def disturbed_at(*pairs):
 
 
 def sampled(monkeypatch, guard, *, pairs=4, block=2, reference=REFERENCE, candidate=CANDIDATE):
+    """The pairs of C, and the calls that count: each block begins with one that does not."""
     log = []
     monkeypatch.setattr(latency, "Guard", guard)
-    timed = Scripted("R", log, reference), {"c": Scripted("C", log, candidate)}
-    return latency.sample(*timed, TEXTS[:5], block, pairs)["c"], log
+    timed = Scripted("R", log, led_in(reference, block)), {"c": Scripted("C", log, led_in(candidate, block))}
+    got = latency.sample(*timed, TEXTS[:5], block, pairs)["c"]
+    return got, [call for i, call in enumerate(log) if i % (block + 1)]
+
+
+def led_in(times, block, lead=777.0):
+    """These times, block by block, each block after a call of another time."""
+    times = iter(times)
+    while True:
+        yield lead
+        yield from (next(times) for _ in range(block))
 
 
 def test_blocks_alternate_r_c_c_r_over_the_same_texts(monkeypatch):
@@ -68,7 +83,15 @@ def test_candidates_take_turns(monkeypatch):
     monkeypatch.setattr(latency, "Guard", Calm)
     candidates = {name: Scripted(name, log, repeat(1.0)) for name in ("A", "B")}
     latency.sample(Scripted("R", log, repeat(1.0)), candidates, TEXTS[:3], 1, 4)
-    assert "".join(name for name, _ in log) == "RAAR" + "RBBR" + "RAAR" + "RBBR"
+    assert "".join(name for name, _ in log[::2]) == "RAAR" + "RBBR" + "RAAR" + "RBBR"
+    assert log[::2] == log[1::2]  # the call that does not count
+
+
+def test_the_first_call_after_the_other_model_does_not_count(monkeypatch):
+    """A model that the other's block has driven from the caches: its first call of each block is slow."""
+    got, _ = sampled(monkeypatch, Calm, candidate=repeat(5.0))  # led_in: 777 ms in front of each block
+    assert got.candidate_ms == [5.0] * 4
+    assert set(got.calls.values()) == {5.0}
 
 
 def test_a_disturbed_pair_is_dropped_whole_and_repeated(monkeypatch):
@@ -128,6 +151,31 @@ def test_a_launch_without_the_kernels_word_has_no_readings(monkeypatch):
     monkeypatch.setattr(latency, "waited_s", lambda: None)
     monkeypatch.setattr(latency, "switches", lambda: None)
     assert latency.Watch().readings() == {"pressure": None, "switches": None}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+def test_a_neighbour_on_the_same_core_is_noticed():
+    allowed = os.sched_getaffinity(0)
+    core = min(allowed)
+    pinned = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", pinned], stdout=subprocess.PIPE) as neighbour:
+        neighbour.stdout.readline()
+        os.sched_setaffinity(0, {core})
+        try:
+            guard, end = latency.Guard(), time.process_time() + 0.1
+            while time.process_time() < end:
+                pass
+            assert guard.disturbed()
+        finally:
+            os.sched_setaffinity(0, allowed)
+            neighbour.kill()
+
+
+def test_tokenisation_is_the_median_of_three_passes(monkeypatch):
+    seconds = iter([0.0, 0.002, 1.0, 1.9, 2.0, 2.004])  # passes of 2, 900 and 4 ms over two texts
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
+    predictor = SimpleNamespace(tokenize=lambda texts: None)
+    assert latency.tokenize_ms(predictor, ["a", "b"]) == pytest.approx(2.0)
 
 
 def test_stolen_ticks_are_those_of_the_cores_we_may_use(monkeypatch, tmp_path):
@@ -191,6 +239,19 @@ def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders):
     assert 0.5 < np.median(ratios["same"]) < 2
 
 
+def test_importing_the_runtime_leaves_nothing_to_import_to_loading(tmp_path):
+    """What transformers imports when it builds a model is no memory and no loading time of the model."""
+    task = make_task("classification")
+    teacher = make_teacher(task)
+    folder = Student(teacher.copy(), teacher.tokenizer).export(tmp_path / "torch", "torch-fp32", task=task)
+    code = (
+        "import sys\nfrom pipelines.instruments import latency\nfrom openautoglm import runtime\n"
+        f"latency.import_runtime({str(folder)!r})\nbefore = set(sys.modules)\n"
+        f"latency.load({str(folder)!r}, 1, 'a good film')\nassert set(sys.modules) == before, set(sys.modules) - before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_each_launch_samples_single_calls_of_its_own_texts_only(folders):
     found = worker.ask("launch", request(folders, own_texts=7))
     assert len(found["small"]["call_ms"]) == 7
@@ -231,6 +292,12 @@ def test_the_workers_environment(monkeypatch):
 def test_a_worker_that_fails_says_why_in_one_line(folders, tmp_path):
     with pytest.raises(worker.WorkerError, match="no manifest"):
         worker.ask("launch", request(folders, reference=str(tmp_path)))
+
+
+def test_a_model_that_loads_but_gives_no_answer_is_named(folders, tmp_path):
+    broken = write(tmp_path / "broken", layers=2, words=3)  # its table ends before the tokenizer's words do
+    with pytest.raises(worker.WorkerError, match=r"1: \S*broken: the model loads, but gives no answer"):
+        worker.ask("launch", request(folders, candidates={"broken": str(broken)}))
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch):

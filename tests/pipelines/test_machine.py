@@ -43,6 +43,12 @@ def test_the_id_does_not_change_with_python_or_kernel(monkeypatch):
     assert after.python == "9.9"
 
 
+def test_it_names_the_threads_that_were_used_which_do_not_change_the_id():
+    found = machine.fingerprint(training=0, timing=1)
+    assert found.threads == {"training": machine.cores(), "timing": 1}
+    assert found.id == machine.fingerprint().id
+
+
 def test_it_reads_the_virtual_machines_processor(monkeypatch):
     cpuinfo = (
         "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"

@@ -1,9 +1,12 @@
 """The stage: from artifacts to Cost, by real workers on tiny artifacts, and its messages."""
 
+import json
+
 import pytest
 
 from leaderboard import derive
 from leaderboard.schema import Cost
+from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from pipelines import measure
 from pipelines.errors import UserError
@@ -70,6 +73,28 @@ def test_solo_marks_are_in_order_and_the_energy_is_certified(costs):
         assert solo.certificate.energy_valid
 
 
+def test_throughput_is_the_best_of_two_passes_at_least(monkeypatch, folders):
+    seen = []
+
+    class Counted(worker_predictor()):
+        def logits(self, texts, *, batch_size=1):
+            seen.append(batch_size)
+            return super().logits(texts, batch_size=batch_size)
+
+    monkeypatch.setattr("openautoglm.runtime.Predictor", Counted)
+    monkeypatch.setattr(measure.worker, "_pin", lambda cores: None)
+    request = {"artifact": str(folders["small"]), "all_cores": [], "window_s": 1e-9}
+    found = measure.worker._all_cores(request, TEXTS)
+    assert seen.count(measure.worker.BATCH) == 3  # warm-up, and two passes
+    assert found["throughput_texts_per_s"] > 0
+
+
+def worker_predictor():
+    from openautoglm.runtime import Predictor
+
+    return Predictor
+
+
 def test_texts_are_spread_and_different():
     assert measure._spread(["a", "b", "a", "c", "d"], 2) == ["a", "c"]
     assert measure._spread(["a"], 5) == ["a"]
@@ -116,6 +141,33 @@ def test_the_table_prints_every_figure(costs, folders, tmp_path, monkeypatch, ca
         assert word in out
 
 
-def test_an_unreadable_text_file_is_one_message(folders, tmp_path):
-    with pytest.raises(UserError, match="one text a line"):
-        measure.table(folders["small"], folders["large"], tmp_path / "none.txt")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "not a readable text file"),
+        (b"\xff\xfe\x00binary", "not a readable text file"),
+        (b"", "holds no texts"),
+        (b"\n  \n", "holds no texts"),
+    ],
+)
+def test_a_text_file_that_holds_no_texts_is_one_message(folders, tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "texts.txt").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        measure.table(folders["small"], folders["large"], tmp_path / "texts.txt")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_text(tmp_path):
+    (tmp_path / "texts.txt").write_bytes("\ufeffgood film\r\nbad\r\n".encode())
+    assert measure.read_texts(tmp_path / "texts.txt") == ["good film", "bad"]
+
+
+def test_a_model_that_does_not_load_is_one_message(folders, tmp_path):
+    broken = write(tmp_path / "broken")
+    model = broken / "model.onnx"
+    model.write_bytes(model.read_bytes()[:200])
+    manifest = json.loads((broken / "manifest.json").read_text())
+    manifest["files"]["model.onnx"]["sha256"] = artifact.file_sha256(model)
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"1: \S*broken: the model does not load"):
+        measure.measure({"broken": broken}, folders["large"], TEXTS, SETTINGS, DECLARED)

@@ -54,6 +54,17 @@ def test_the_peak_so_far_can_be_asked_inside():
     assert peak.mb > low + 50
 
 
+def test_the_mark_is_set_back_where_freed_memory_is_kept_too():
+    """Training tells malloc to keep what is freed; the probe must not take that for a kernel that cannot."""
+    if not memory.high_water_mark_resets():
+        pytest.skip("this kernel does not reset VmHWM")
+    code = (
+        "from pipelines.training import _keep_freed_memory; _keep_freed_memory()\n"
+        "from pipelines.instruments.memory import high_water_mark_resets\nassert high_water_mark_resets()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_child_does_not_inherit_its_parents_peak():
     block = touch(300)
     code = "from pipelines.instruments.memory import Peak\nwith Peak() as p: pass\nprint(p.mb)"

@@ -14,15 +14,15 @@ WORDS = ["[UNK]", "a", "good", "bad", "film", "very", "long", "dull", "fine", "s
 TEXTS = [" ".join([WORDS[1 + i % 9], WORDS[1 + i // 9], *WORDS[1 : 1 + i % 7]]) for i in range(40)]  # all different
 
 
-def write(folder: Path, *, layers: int = 2, width: int = 32) -> Path:
-    """A classifier with two labels; its time grows with `layers`."""
+def write(folder: Path, *, layers: int = 2, width: int = 32, words: int = len(WORDS)) -> Path:
+    """A classifier with two labels; its time grows with `layers`. words: how many the table holds."""
     rng = np.random.default_rng(0)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
         return numpy_helper.from_array(rng.normal(size=shape).astype(np.float32) / width**0.5, name)
 
     nodes = [helper.make_node("Gather", ["embedding", "input_ids"], ["h0"])]
-    constants = [weights("embedding", len(WORDS), width), weights("head", width, 2)]
+    constants = [weights("embedding", words, width), weights("head", width, 2)]
     for i in range(layers):
         constants.append(weights(f"w{i}", width, width))
         nodes.append(helper.make_node("MatMul", [f"h{i}", f"w{i}"], [f"m{i}"]))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from leaderboard.aside import replacing, replacing_folder
+from openautoglm import architectures
 from openautoglm.artifact import file_sha256
 from openautoglm.compressor import AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
@@ -55,6 +56,7 @@ def compress_files(
     refuse_foreign(out, "report.json")
     settings = read_config(config)
     teacher = as_teacher(model)
+    _refuse_absent_layers(settings, teacher)
     task = task_from_files(
         teacher, train, dev, text=text, label=label, labels=labels, metric=metric, max_length=max_length
     )
@@ -69,6 +71,13 @@ def compress_files(
         shutil.copy(aside / "student" / "report.json", aside / "report.json")
     shutil.rmtree(_checkpoints_home(out), ignore_errors=True)
     return f"{student.summary()}\n\nWritten: {out}/artifact (to serve), {out}/student (to go on), {out}/report.json"
+
+
+def _refuse_absent_layers(settings: CompressionConfig, teacher: Teacher) -> None:
+    """Before any training: a plan is not applied until the export."""
+    numbers = {str(i) for i in range(len(architectures.layers(teacher.model)))}
+    if absent := [name for name in settings.precision if "." in name and name.split(".")[1] not in numbers]:
+        raise UserError(f"precision has {', '.join(absent)}, and the model's layers are 0 to {len(numbers) - 1}.")
 
 
 def _opening(name: str, teacher: Teacher, task: Task) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from openautoglm.cost_table import Widths
 from openautoglm.errors import UserError
@@ -76,6 +76,14 @@ class CompressionConfig(BaseModel):
     qat_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that trains under the plan's rounding")
     qat_threshold: float = Field(0.002, ge=0, description="no such training where rounding costs dev no more than this")
 
+    @field_validator("precision")
+    @classmethod
+    def _known_formats(cls, precision: dict[str, str]) -> dict[str, str]:
+        from openautoglm.quantization.onnx_graph import check_plan
+
+        check_plan(precision)
+        return precision
+
     def plan(self) -> dict[str, str]:
         """Number formats of the parts of the model (openautoglm.quantization.onnx_graph)."""
         return {g: "int8" if g in self.quantize_layers else "fp16" for g in GROUPS} | self.precision
@@ -103,4 +111,6 @@ def _problem(error: Any) -> str:
         return f"{place}: unknown; " + (
             f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CompressionConfig.model_fields)}"
         )
-    return f"{place}: {error['msg']}, given {str(error['input'])[:60]!r}"
+    if error["type"] == "value_error":  # a validator's own words
+        return f"{place}: {str(error['ctx']['error']).removesuffix('.')}"
+    return f"{place}: {error['msg']}, given {str(error['input'])[:60]!r}".removeprefix(": ")

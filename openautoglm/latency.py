@@ -79,7 +79,8 @@ class Bench:
 
     def facts(self) -> dict[str, Any]:
         """What the costs depend on. JSON types only, so that a saved table's can be compared."""
-        code = ("export.py", "quantization/onnx_graph.py", "quantization/fusions.py", "runtime.py")
+        graphs = ("onnx_graph", "fusions", "embedding_tables", "four_bits", "slim")
+        code = ("export.py", "runtime.py", *(f"quantization/{name}.py" for name in graphs))
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
         return {
             "processor": _processor(),

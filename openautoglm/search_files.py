@@ -60,7 +60,8 @@ def search_files(
 
     UserError for what a user can mend: options, files, budgets that nothing fits.
     """
-    for name, value in (("latency", latency), ("size", size), ("seconds", seconds), ("trials", trials)):
+    given = {"latency": latency, "size": size, "seconds": seconds, "trials": trials, "epochs": epochs}
+    for name, value in given.items():
         if not 0 < value < math.inf:
             raise UserError(f"--{name} {value}: give more than 0.")
     base = read_config(config)

@@ -94,6 +94,12 @@ def test_named_classes_and_indices_are_the_same_task(place, tmp_path, capsys):
         ({"model": "gone/model/x"}, "is no folder"),
         ({"config": 'c.json:{"prunning_ratio": 0.5}'}, "did you mean 'pruning_ratio'"),
         ({"config": 'c.json:{"vocabulary_size": 200, "pruning_ratio": 2}'}, "less than 1"),
+        ({"config": 'c.json:{"precision": {"fnn": "int8"}}'}, "precision: Plan has ['fnn: int8']"),
+        (
+            {"config": 'c.json:{"precision": {"layer.9.ffn": "int4"}}'},
+            "precision has layer.9.ffn, and the model's layers",
+        ),
+        ({"config": "c.json:[1]"}, "problems: Input should be"),
         ({"deployment": "onnx-fp7"}, "known: onnx-"),
         ({"epochs": 0}, "--epochs 0.0: give more than 0"),
         ({"metric": "f1"}, "known: accuracy, macro_f1"),

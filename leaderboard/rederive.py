@@ -46,7 +46,11 @@ def doubts(record: Record, card: TaskCard) -> Iterator[Doubt]:
 
 def _making(item: str, made: Footprint) -> Iterator[Doubt]:
     certificate = made.certificate
-    follows = derive.kwh_range(certificate)
+    try:
+        follows = derive.kwh_range(certificate)
+    except ValueError as error:
+        yield Doubt(f"{item}: energy", "a figure", str(error).splitlines()[0], "none follows from its certificate")
+        return
     if different(follows.model_dump(), made.energy_kwh.model_dump()):
         yield Doubt(f"{item}: energy", str(follows), str(made.energy_kwh), "it does not follow from its certificate")
     grams = emissions_g(made.energy_kwh.likely, certificate.grid_g_per_kwh)

@@ -5,6 +5,7 @@ Read with distrust: size before parsing, no aliases, no depth, no tags, every pr
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,6 +18,7 @@ from leaderboard.schema import Name, Strict
 FILE: Final = "card.yaml"
 MAX_BYTES: Final = 20_000
 MAX_DEPTH: Final = 5
+MARKUP = re.compile(r"<[/!?a-z][^<>]*>?|\{\{|\{%|\b(?:java|vb)script:", re.IGNORECASE)
 UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # Unicode categories that a page cannot show, or that reorder what it shows
 
 
@@ -37,9 +39,21 @@ def unseen(text: str) -> list[str]:
     return [f"U+{ord(c):04X}" for c in sorted(set(text)) if c != "\n" and unicodedata.category(c) in UNSEEN]
 
 
+def markup(text: str) -> str:
+    """The first thing in a text that a browser or a template would take for markup; "" where there is none.
+
+    >>> markup("a < b, and <b>bold</b>"), markup("f1 <0.9"), markup("{{ 7*7 }}"), markup("javascript: x")
+    ('<b>', '', '{{', 'javascript:')
+    """
+    found = MARKUP.search(text)
+    return found[0][:40] if found else ""
+
+
 def _shown(text: str) -> str:
     if found := unseen(text):
         raise ValueError(f"holds characters that cannot be shown: {', '.join(found[:5])}")
+    if tag := markup(text):
+        raise ValueError(f"holds {tag!r}, which is markup: write plain text")
     return text
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,13 @@ from leaderboard.checks.records import SIGMAS, surprise
 from leaderboard.metrics import METRICS
 from pipelines import params, sandbox
 from pipelines.errors import UserError
+from pipelines.guard import breaches
 from pipelines.params import paths
 from pipelines.sandbox import Limits, Outcome
-from pipelines.trial import KINDS, MARK
+from pipelines.trial import KINDS
 
 SECRET = ("data", "runs", ".work", ".dvc", "leaderboard/results")  # where exam texts, labels and answers lie
-METHOD_LIMITS, ARTIFACT_LIMITS = Limits(wall_s=100), Limits(wall_s=600)
+METHOD_LIMITS, ARTIFACT_LIMITS = Limits(wall_s=105), Limits(wall_s=600)  # a method: all in two minutes
 ASKS = {
     "runs": "The method runs whole on two tiny tasks and keeps the contract.",
     "time": "It ends in time.",
@@ -54,7 +56,7 @@ def submission(name: str, base: str | None = None) -> Submission:
     folder = Path("submissions", name)
     if not folder.is_dir():
         there = sorted(path.parent.name for path in Path("submissions").glob("*/card.yaml"))
-        raise UserError(f"No folder {folder}{params.nearest(name, there)}. Begin one: bench new {name}")
+        raise UserError(f"No folder {folder}: `bench new {name}` begins one{params.nearest(name, there)}")
     settings = params.load()
     taken = {path.stem for path in Path("baselines").glob("[a-z]*.py")} | set(params.RESERVED)
     return Submission(
@@ -97,16 +99,31 @@ def try_method(given: Submission, box: Path, limits: Limits | None = None) -> di
     made = _sandboxed(["make", given.name, json.dumps(knobs), *map(str, secret)], box, limits)
     if found := _breaches(given, made):
         return found
+    asked = box.with_name("asked")  # another box: nothing that the code left but plain files of artifacts is in it
+    _take_artifacts(box, asked)
     folders = {
         f"made/{kind}/{path.name}": (make_task(kind), split(200, kind, seed=20))
         for kind in KINDS
-        for path in sorted((box / "made" / kind).iterdir())
+        for path in sorted((asked / "made" / kind).glob("*"))
     }
+    if not folders:
+        return {"runs": [Problem(given.name, "left no artifact", "return a Student: the suite exports it")]}
     texts = {
         folder: {"exam": exam.texts, "dev": task.dev.texts, "max_length": task.max_length}
         for folder, (task, exam) in folders.items()
     }
-    return _judged(given, box, texts, {folder: task.labels for folder, (task, _) in folders.items()}, limits)
+    rest = replace(limits, wall_s=max(1.0, limits.wall_s - made.wall_s))
+    return _judged(given, asked, texts, {folder: task.labels for folder, (task, _) in folders.items()}, rest)
+
+
+def _take_artifacts(box: Path, asked: Path) -> None:
+    """Copy made/<kind>/<deployment>/<file> as far as these are folders and plain files."""
+    for path in sorted(box.glob("made/*/*/*")):
+        above = [box / part for part in path.relative_to(box).parents]
+        if path.is_file() and not any(part.is_symlink() for part in (path, *above)):
+            target = asked / path.relative_to(box)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def try_artifacts(given: Submission, box: Path, limits: Limits | None = None) -> dict[str, list[Problem]]:
@@ -192,10 +209,8 @@ def _sandboxed(arguments: list[str], box: Path, limits: Limits) -> Outcome:
 def _breaches(given: Submission, outcome: Outcome) -> dict[str, list[Problem]]:
     """What went wrong in the sandbox, by rule: what its guard told, what the kernel refused, what stopped it."""
     found: dict[str, list[Problem]] = {}
-    for line in outcome.output.splitlines():
-        if line.startswith(MARK):
-            rule, what = json.loads(line.removeprefix(MARK))
-            found.setdefault(rule, []).append(Problem(given.name, f"reached for {what}", MEND[rule]))
+    for rule, what in breaches(outcome.output):
+        found.setdefault(rule, []).append(Problem(given.name, f"reached for {what}", MEND[rule]))
     if outcome.code == 0 or found:
         return found
     last = next((line for line in reversed(outcome.output.splitlines()) if line.strip()), "it said nothing")[:300]
@@ -203,6 +218,8 @@ def _breaches(given: Submission, outcome: Outcome) -> dict[str, list[Problem]]:
     rule = next((rule for said, rule in refused.items() if said in outcome.output), outcome.stopped or "runs")
     if outcome.stopped == "time":
         last = f"had not ended after {outcome.wall_s:.0f} s, in which it computed for {outcome.cpu_s:.0f} s"
+    elif outcome.stopped and outcome.code == -signal.SIGKILL:
+        last = {"memory": "took more memory than it may", "files": "wrote more than it may"}[outcome.stopped]
     rule, mend = ("size" if rule == "files" else rule), MEND.get(rule, "mend it and check again")
     return {rule: [Problem(given.name, last, mend)]}
 

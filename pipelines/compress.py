@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines import methods, params, training
+from pipelines import caged, methods, params, training
 from pipelines.errors import UserError, stage
 from pipelines.files import read_json, write_json
 from pipelines.params import paths
@@ -16,6 +17,9 @@ def main() -> None:
     """Write runs/<task>/<method>/<seed>/compressed/{artifacts/, student.json, footprint.json, history.tsv}."""
     method, task_name, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
     settings, card = params.load(), read_json(paths.card(method))
+    if caged.needed(card["variant_of"] or method):
+        _in_a_sandbox(method, task_name, seed)
+        return
 
     from openautoglm import architectures, artifact
     from openautoglm.config import ConfigError
@@ -30,11 +34,12 @@ def main() -> None:
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
     allowed = steps_of(settings.budget.epochs, len(task.train), settings.budget.batch_size)
     budget = Budget(allowed, settings.budget.batch_size)
-    module = methods.load(card["variant_of"] or method)
+    code = card["variant_of"] or method
     made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:
         with training.run(task_name, method, seed, made_from) as run:
-            student = module.compress(teacher, task, budget, **card["knobs"])
+            caged.enter()  # what surrounds a training is loaded by now, and no method is
+            student = methods.load(code).compress(teacher, task, budget, **card["knobs"])
     except (TrainingError, ConfigError) as error:
         raise UserError(f"{method} on {task_name}: {error}") from None
     if not isinstance(student, Student):
@@ -47,6 +52,18 @@ def main() -> None:
         run.write(aside)
 
     training.finish(task_name, method, seed, paths.compressed(task_name, method, seed), fill)
+
+
+def _in_a_sandbox(method: str, task: str, seed: int) -> None:
+    """The same, where it sees train, dev and the teacher, and writes its own cell."""
+    cell, checkpoints = paths.cell(task, method, seed), paths.checkpoints(task, method, seed)
+    for folder in (cell, checkpoints):
+        folder.mkdir(parents=True, exist_ok=True)
+    seen = [paths.split(task, "train"), paths.split(task, "dev"), paths.finetuned(task, seed), paths.card(method)]
+    with caged.box() as box:
+        scored = [cell / name for name in ("quality.json", "predictions.json")]  # by an earlier run
+        caged.stage("compress", [method, task, str(seed)], Path(box), [cell, checkpoints], seen, scored)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 if __name__ == "__main__":

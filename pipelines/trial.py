@@ -9,57 +9,12 @@ The code sees train and dev of a task made on the spot; its exam is drawn elsewh
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 KINDS = ("classification", "regression")
-MARK = "@guard"
 STEPS, BATCH = 24, 16
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
-PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn")
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
-
-
-class Breach(PermissionError):
-    """The code did what no method may do."""
-
-
-def guard(box: Path, secret: list[Path]) -> None:
-    """From here on, what reaches out of `box` or into the `secret` folders is told and refused.
-
-    An audit hook of Python: it works on every system and says which rule was broken; code in C passes it by, and is
-    held by the kernel where the sandbox can.
-    """
-
-    def breach(rule: str, what: object) -> None:
-        os.write(2, f"\n{MARK} {json.dumps([rule, str(what)[:200]])}\n".encode())
-        raise Breach(f"{rule}: {what}")
-
-    def place(path: Any) -> Path | None:
-        return None if isinstance(path, int) or path is None else Path(os.path.realpath(os.fsdecode(path)))
-
-    def hook(event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, flags = place(arguments[0]), arguments[2] or 0
-            if path is None or path == Path("/dev/null"):
-                return
-            if any(path.is_relative_to(folder) for folder in secret):
-                breach("exam", path)
-            if flags & WRITING and not path.is_relative_to(box):
-                breach("writes", path)
-        elif event in CHANGES:
-            path = place(arguments[0])
-            if path and not path.is_relative_to(box):
-                breach("writes", path)
-        elif event in NETWORK:
-            breach("network", arguments[-1])
-        elif event in PROCESSES:
-            breach("processes", arguments[:1])
-
-    sys.addaudithook(hook)
 
 
 def make(name: str, knobs: dict[str, Any], secret: list[Path]) -> None:
@@ -71,11 +26,12 @@ def make(name: str, knobs: dict[str, Any], secret: list[Path]) -> None:
     from openautoglm.task import Budget
     from pipelines import methods
     from pipelines.errors import UserError
+    from pipelines.guard import guard
     from pipelines.tiny import make_task, make_teacher
 
     tasks = {kind: make_task(kind) for kind in KINDS}
     teachers = {kind: make_teacher(task) for kind, task in tasks.items()}
-    guard(Path.cwd(), secret)
+    guard([Path.cwd()], secret)
     module = methods.load(name)
     bound = methods.bind(module, knobs)
     made = {}

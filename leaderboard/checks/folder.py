@@ -13,7 +13,7 @@ import numpy as np
 
 from leaderboard.checks.subject import Problem, Submission
 from leaderboard.schema import Record
-from leaderboard.submission import FILE, CardError, read_card, unseen
+from leaderboard.submission import FILE, CardError, markup, read_card, unseen
 
 CODE, ARTIFACT = (".py", ".yaml", ".md", ".txt"), ("manifest.json", "tokenizer.json", "model.onnx")
 FILE_MB, FOLDER_MB, ARTIFACT_MB, MOST_FILES = 0.2, 1.0, 500.0, 100
@@ -120,7 +120,7 @@ def _artifact_size(given: Submission, folder: Path, listed: set[Any]) -> Iterato
 
 
 def text(given: Submission) -> Iterator[Problem]:
-    """Every text is short, in UTF-8, and all of its characters can be seen."""
+    """Every text is short, in UTF-8, all of its characters can be seen, and what the board shows is no markup."""
     for path in given.plain:
         if path.suffix in CODE and path.stat().st_size <= FILE_MB * 1e6:
             try:
@@ -136,6 +136,8 @@ def text(given: Submission) -> Iterator[Problem]:
                 yield Problem(
                     given.short(entry.path), f"{place} holds {', '.join(found[:5])}", "remove these characters"
                 )
+            if tag := markup(words):
+                yield Problem(given.short(entry.path), f"{place} holds {tag!r}", "write plain text, without markup")
             if len(words) > 4000:
                 yield Problem(given.short(entry.path), f"{place} has {len(words):,} characters", "at most 4,000")
 
@@ -154,6 +156,10 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
 
     for part in ("method", "machine", "code"):
         yield from walk(part, getattr(record, part).model_dump())
+    for run in record.runs:
+        yield from walk("runs", run.model_dump())
+    for form in record.deployments.values():
+        yield from walk("deployments", form.model_dump(exclude={"quality"}))
 
 
 def memorised(given: Submission) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from leaderboard import derive, seal
 from leaderboard.checks import Submission
@@ -424,6 +425,59 @@ def text_that_reads_backwards(world: World) -> None:
 @cheat("text")
 def control_characters_in_a_knob(world: World) -> None:
     world.edit(lambda raw: raw["method"].update(knobs={"x\x1b[2J": "y"}))
+
+
+EVIL = "</td></script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }}"
+
+
+def _cards_with_markup() -> None:
+    for key in ("authors", "licence", "paper", "kept", "left_out", "data", "hardware"):
+
+        def change(world: World, key: str = key) -> None:
+            path = world.folder / "card.yaml"
+            raw = yaml.safe_load(path.read_text())
+            path.write_text(yaml.safe_dump(raw | {key: [EVIL] if key == "authors" else EVIL}))
+
+        change.__name__ = f"markup_in_the_card's_{key}"
+        cheat("card")(change)
+
+
+def _records_with_markup() -> None:
+    def solo(raw: dict[str, Any]) -> dict[str, Any]:
+        return form_of(raw)["cost"]["solo"]["certificate"]
+
+    places: dict[str, Callable[[dict[str, Any]], None]] = {
+        **{
+            f"method's {key}": lambda raw, key=key: raw["method"].update({key: EVIL})
+            for key in ("caption", "paper", "kept", "left_out")
+        },
+        **{
+            f"machine's {key}": lambda raw, key=key: raw["machine"].update({key: EVIL})
+            for key in ("cpu", "kernel", "python", "virtualization")
+        },
+        **{
+            f"certificate's {key}": lambda raw, key=key: solo(raw).update({key: EVIL})
+            for key in ("watts_source", "grid", "codecarbon_version")
+        },
+        **{
+            f"deployment's {key}": lambda raw, key=key: form_of(raw).update({key: EVIL})
+            for key in ("runtime", "precision")
+        },
+        "knobs": lambda raw: raw["method"].update(knobs={EVIL: 1}),
+        "report": lambda raw: raw["method"].update(report={"a": [{EVIL: 1}, EVIL]}),
+        "learning curve": lambda raw: raw["runs"][0]["history"][0].update(stage="<script>alert(1)</script>"),
+    }
+    for place, change in places.items():
+
+        def edit(world: World, change: Callable[[dict[str, Any]], None] = change) -> None:
+            world.edit(change)
+
+        edit.__name__ = f"markup in the {place}"
+        cheat("text")(edit)
+
+
+_cards_with_markup()
+_records_with_markup()
 
 
 @cheat("paths")

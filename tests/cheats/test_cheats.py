@@ -16,7 +16,7 @@ from pipelines import check as checking
 from pipelines import sandbox
 from tests.cheats.submissions import CHEATS, FORMS, NAME, RULES, TASK, World, honest
 
-LIMITS = sandbox.Limits(wall_s=20, memory_mb=600, file_mb=5)
+LIMITS = sandbox.Limits(wall_s=20, memory_mb=600, file_mb=5, disk_mb=100)
 # What the code does once it is loaded -> the rule that tells. Reading the source would have found them all.
 RUNNING = {
     "training on the exam split": ("open(SECRET + '/movie/exam.parquet', 'rb').read()", "exam"),
@@ -25,10 +25,24 @@ RUNNING = {
     "starting a process": ("import subprocess; subprocess.run(['true'])", "processes"),
     "writing outside its folder": ("open(SECRET + '/../owned', 'w')", "writes"),
     "removing what is not its own": ("import os; os.remove(SECRET + '/movie/exam.parquet')", "writes"),
+    "moving a file outside": ("import os; open('x', 'w'); os.rename('x', SECRET + '/../owned')", "writes"),
     "hiding what it did": ("try:\n  open(SECRET + '/../owned', 'w')\nexcept OSError: pass", "writes"),
+    "talking over what it did": (
+        "try:\n  open(SECRET + '/../owned', 'w')\nexcept OSError: pass\nprint('all is well\\n' * 10_000)",
+        "writes",
+    ),
+    "telling of a breach that is none": ("print('@guard [[]]\\n@guard x\\n@guard [1, 2, 3]'); 1 / 0", "runs"),
     "never ending": ("while True: pass", "time"),
     "sleeping for ever": ("import time; time.sleep(1000)", "time"),
     "eating memory": ("x = [bytearray(50_000_000) for _ in range(100)]", "memory"),
+    "eating memory that no process owns": (
+        "import mmap; x = mmap.mmap(-1, 2_000_000_000)\nfor i in range(0, len(x), 4096): x[i] = 1",
+        "memory",
+    ),
+    "filling the disk with small files": (
+        "for i in range(100):\n  with open(str(i), 'wb') as f: f.write(b'0' * 4_000_000)\nimport time; time.sleep(9)",
+        "size",
+    ),
     "filling the disk": ("f = open('x', 'wb')\nfor _ in range(100): f.write(b'0' * 1_000_000)", "size"),
     "ending without a word": ("import os; os._exit(3)", "runs"),
     "an error of its own": ("1 / 0", "runs"),
@@ -83,8 +97,8 @@ def test_running_code_is_rejected_by_its_rule(project, world, monkeypatch, cheat
         monkeypatch.setattr(sandbox, "namespaces", lambda: False)
     source, rule = RUNNING[cheat]
     secret = project / "project/data"
-    begin = f"from pathlib import Path; from pipelines.trial import guard; SECRET = {str(secret)!r}\n"
-    begin += "guard(Path.cwd(), [Path(SECRET)])\n"
+    begin = f"from pathlib import Path; from pipelines.guard import guard; SECRET = {str(secret)!r}\n"
+    begin += "guard([Path.cwd()], [Path(SECRET)])\n"
     limits = sandbox.Limits(wall_s=3, memory_mb=600, file_mb=5) if rule == "time" else LIMITS
     outcome = sandbox.run([sys.executable, "-c", begin + source], project / "box", limits, hidden=[secret])
     assert set(checking._breaches(world.submission, outcome)) == {rule}, outcome

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from leaderboard import store, table, verify
+from leaderboard.checks import check
 from leaderboard.schema import Record, TaskCard
 from leaderboard.store import BoardError
 from leaderboard.submission import CardError, read_card
@@ -24,8 +25,10 @@ from pipelines.board import grid
 from pipelines.errors import UserError
 from pipelines.prepare import prepare, write_split
 from pipelines.task_card import task_card
+from tests.cheats import submissions
 from tests.fuzz import mutate
 from tests.leaderboard import records
+from tests.pipelines.tiny_artifacts import write as write_artifact
 
 ROOT = Path(__file__).parents[2]
 ONE_MESSAGE = (UserError, ArtifactError, BoardError, CardError)  # what pipelines.errors.stage tells in one message
@@ -55,7 +58,7 @@ def settings(draw: Random, folder: Path) -> None:
 
 
 CARD = {
-    "name": "half", "kind": "method", "caption": "Half the layers.", "authors": ["A. Author"], "licence": "MIT",
+    "name": "half", "kind": "method", "authors": ["A. Author"], "licence": "MIT",
     "paper": "none", "kept": "The bottom half.", "left_out": "Training.", "data": "The task's.", "hardware": "CPU",
 }  # fmt: skip
 
@@ -104,6 +107,35 @@ def _drawn(results: Path) -> None:
     shown = store.Grid(list(METHODS), ["movie", "tweets"], records.DEPLOYMENTS)
     for row in table.build(board := store.load(results, shown)).rows:
         assert row.method in board.grid.methods
+
+
+def submission(draw: Random, folder: Path) -> None:
+    """A whole submission, one of its files made wrong: every rule answers."""
+    root = folder / "world"
+    world = submissions.World(root) if root.is_dir() else submissions.honest(root)
+    place = world.folder / "artifacts" / submissions.TASK
+    if not place.is_dir():
+        write_artifact(place)
+    path = draw.choice(
+        [
+            world.record(),
+            world.record(),
+            world.folder / "card.yaml",
+            world.folder / "method.py",
+            place / "manifest.json",
+        ]
+    )
+    whole = path.read_bytes()
+    if path.suffix == ".json":
+        path.write_bytes(_mutated(draw, json.loads(whole), json.dumps))
+    else:
+        path.write_bytes(mutate.raw(draw, whole))
+    try:
+        found = [answer.rule for answer in check(world.submission) if answer.problems]
+    finally:
+        path.write_bytes(whole)
+    if found:
+        raise CardError(path, found)  # it was refused, by its rules
 
 
 MANIFEST = artifact.Manifest("onnx", "float32", "classification", ("bad", "good"), 16, 100, {"layers": 2})
@@ -205,11 +237,12 @@ def _parquet(path: Path, rows: Any) -> bytes | None:
 
 TARGETS: dict[str, tuple[Target, float]] = {  # with its share of all inputs
     "params.yaml": (settings, 0.15),
-    "card.yaml": (card, 0.15),
-    "record": (record, 0.2),
+    "card.yaml": (card, 0.12),
+    "record": (record, 0.18),
     "task card": (card_of_a_task, 0.1),
+    "submission": (submission, 0.1),
     "manifest": (manifest, 0.15),
-    "unfinished training": (unfinished, 0.05),
-    "finished training": (finished, 0.05),
-    "task file": (table_file, 0.15),
+    "unfinished training": (unfinished, 0.04),
+    "finished training": (finished, 0.04),
+    "task file": (table_file, 0.12),
 }

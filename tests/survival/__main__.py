@@ -2,66 +2,91 @@
 
 A project runs once undisturbed. A second one is killed (SIGKILL to the whole process group) at random moments of every
 kind of stage, KILLS times or a few more (30), and run again each time. Nothing half-written may ever stand under its
-final name, and in the end texts, weights, predictions and records are those of the undisturbed run.
+final name, and in the end texts, weights, predictions, records, the board and the store are those of the undisturbed
+run.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
+
+import psutil
 
 from leaderboard import verify
 from leaderboard.schema import Record, TaskCard
 from openautoglm import artifact
 from pipelines.params import paths
-from tests.survival.project import METHODS, TASK, half_written, lay, running
+from pipelines.tracking import Store
+from tests.survival.project import METHODS, TASK, half_written, lay, running, store
 
-RUNNING = re.compile(r"Running stage '([a-z]+)")
 STAGES = ("fetch", "prepare", "finetune", "card", "compress", "evaluate", "measure", "record", "track", "board")
-
-
 BENCH_RUN = ("-c", "from pipelines.cli import main; main()", "run")
+GLANCE_S = 0.05  # between two looks at what runs
+
+
+def at_work(run: subprocess.Popen[str]) -> set[str]:
+    """The kinds of stages that a run's processes work on now, whoever started them."""
+    found = set()
+    try:
+        for child in psutil.Process(run.pid).children(recursive=True):
+            with_module = [b for a, b in pairwise(child.cmdline()) if a == "-m" and b.startswith("pipelines.")]
+            found |= {module.partition(".")[2] for module in with_module}
+    except psutil.Error:  # it ended while it was looked at
+        return set()
+    return found & set(STAGES)
+
+
+def watched(run: subprocess.Popen[str]) -> Iterator[set[str]]:
+    """What it works on, look by look, to its end."""
+    while run.poll() is None:
+        yield at_work(run)
+        time.sleep(GLANCE_S)
 
 
 def undisturbed(folder: Path) -> dict[str, float]:
-    """Run to the end; seconds from the start of a stage of each kind to the next one."""
-    seconds, stage, since = dict.fromkeys(STAGES, 1.0), "", time.monotonic()
-    said = []
-    with running(folder, *BENCH_RUN) as run:
-        assert run.stdout
-        for line in run.stdout:
-            said.append(line)
-            if found := RUNNING.search(line):
-                if stage:
-                    seconds[stage] = time.monotonic() - since
-                stage, since = found[1], time.monotonic()
-    if run.returncode:
-        raise SystemExit("".join(said[-40:]) + f"the undisturbed run ended with {run.returncode}")
-    return seconds
+    """Run to the end; the seconds that the longest stage of each kind was at work."""
+    longest, since = dict.fromkeys(STAGES, 0.0), dict[str, float]()
+    with running(folder, *BENCH_RUN, log=folder / "run.log") as run:
+        for stages in watched(run):
+            now = time.monotonic()
+            since = {stage: since.get(stage, now) for stage in stages}
+            longest |= {stage: max(longest[stage], now - began) for stage, began in since.items()}
+    _ended_well(run, folder)
+    assert all(longest.values()), f"not every kind of stage was seen at work: {longest}"
+    return longest
 
 
-def killed(folder: Path, wanted: Counter[str], seconds: dict[str, float], draw: Random) -> str | None:
-    """Run until a stage begins that is to be killed, wait for a random moment of it, kill. None: it ran to the end."""
-    said = []
-    with running(folder, *BENCH_RUN) as run:
-        assert run.stdout
-        for line in run.stdout:
-            said.append(line)
-            found = RUNNING.search(line)
-            if found and wanted[found[1]] > 0:
-                time.sleep(draw.uniform(0, 1.1 * seconds[found[1]]))
+def killed(folder: Path, wanted: Counter[str], seconds: dict[str, float], draw: Random) -> tuple[str, set[str]] | None:
+    """Run until a stage begins that is to be killed, wait for a random moment of it, or for its end, and kill: that
+    stage, and what was at work in that moment. None: it ran to the end.
+    """
+    with running(folder, *BENCH_RUN, log=folder / "run.log") as run:
+        for stages in watched(run):
+            if meant := next((stage for stage in STAGES if stage in stages and wanted[stage] > 0), None):
+                moment, at = time.monotonic() + draw.uniform(0, seconds[meant]), stages
+                while meant in at and time.monotonic() < moment:
+                    time.sleep(GLANCE_S)
+                    at = at_work(run)
                 os.killpg(run.pid, signal.SIGKILL)
-                return found[1]
-    if run.returncode:
-        raise SystemExit("".join(said[-40:]) + f"after a kill, the run ended with {run.returncode}")
+                return meant, at
+    _ended_well(run, folder)
     return None
+
+
+def _ended_well(run: subprocess.Popen[str], folder: Path) -> None:
+    if run.returncode:
+        raise SystemExit((folder / "run.log").read_text()[-4000:] + f"\nthe run ended with {run.returncode}")
 
 
 def differences(expected: Path, got: Path) -> list[str]:
@@ -82,7 +107,25 @@ def differences(expected: Path, got: Path) -> list[str]:
     for path in sorted(p.relative_to(expected) for p in (expected / "runs").rglob("*") if p.name == "manifest.json"):
         if artifact.sha256((expected / path).parent) != artifact.sha256((got / path).parent):
             found.append(str(path.parent))
-    return found
+    pages = [{p.relative_to(root) for p in (root / paths.site).rglob("*")} for root in (expected, got)]
+    found += [f"on one board only: {path}" for path in sorted(pages[0] ^ pages[1])]
+    tracked = [sorted(cell for cell, _ in _closed(root)) for root in (expected, got)]
+    return found + ([f"in MLflow: {tracked[1]} instead of {tracked[0]}"] if tracked[0] != tracked[1] else [])
+
+
+def forget(folder: Path) -> None:
+    """Remove all that a project has made."""
+    for name in ("data", "runs", "site", "leaderboard/results", "mlartifacts", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("mlflow.db", "dvc.lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _closed(folder: Path) -> list[tuple[str, str]]:
+    os.environ["MLFLOW_TRACKING_URI"] = store(folder)
+    runs = Store(1).closed()
+    assert runs, "MLflow holds no finished run"
+    return sorted(runs)
 
 
 def main() -> int:
@@ -97,21 +140,35 @@ def main() -> int:
         seconds = undisturbed(calm)
         told = ", ".join(f"{stage} {s:.1f} s" for stage, s in seconds.items())
         print(f"undisturbed: {time.monotonic() - began:.0f} s; {told}", flush=True)
-        wanted, done = Counter(dict.fromkeys(STAGES, -(-kills // len(STAGES)))), Counter[str]()
-        torn: list[str] = []
+        wanted, done, hit = Counter(dict.fromkeys(STAGES, -(-kills // len(STAGES)))), Counter[str](), Counter[str]()
+        torn, apart = list[str](), list[str]()
         resumable = 0
-        while stage := killed(troubled, wanted, seconds, draw):
-            wanted[stage] -= 1
-            done[stage] += 1
+        while any(wanted.values()):
+            kill = killed(troubled, wanted, seconds, draw)
+            if kill is None:  # all is made: another round, from nothing
+                apart += differences(calm, troubled)
+                forget(troubled)
+                continue
+            meant, stages = kill
+            done[meant] += 1
+            if meant in stages:
+                wanted[meant] -= 1
+            else:  # it had ended
+                seconds[meant] *= 0.7
+            hit.update(stages or {"between stages"})
             resumable += any((troubled / "runs/.checkpoints").rglob("*.safetensors"))
             torn += half_written(troubled)
-            print(f"  killed in {stage}", flush=True)
-        print(f"{sum(done.values())} kills: {dict(done)}; {resumable} left a checkpoint to go on from", flush=True)
-        again = killed(troubled, Counter(), seconds, draw)
-        apart = differences(calm, troubled)
+            print(f"  {sum(done.values())}: {meant}; at work: {', '.join(sorted(stages)) or 'none'}", flush=True)
+        print(f"{sum(done.values())} kills: {dict(done)}; {resumable} left a checkpoint to go on from")
+        print(f"at work when killed: {dict(hit)}", flush=True)
+        killed(troubled, Counter(), seconds, draw)
+        apart += differences(calm, troubled)
         print(f"half-written files seen: {torn or 'none'}\nother than undisturbed: {apart or 'nothing'}")
         print(f"{time.monotonic() - began:.0f} s in all")
-    return 1 if torn or apart or again or sum(done.values()) < kills else 0
+    missed = [stage for stage in STAGES if not hit[stage]]
+    if missed:
+        print(f"never killed at work: {', '.join(missed)}: take more kills, or another seed")
+    return 1 if torn or apart or missed or sum(done.values()) < kills else 0
 
 
 if __name__ == "__main__":

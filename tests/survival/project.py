@@ -66,22 +66,28 @@ def environment(folder: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PIP_FIND_LINKS": str(folder / "index"),
         "PIP_NO_INDEX": "1",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": store(folder),
     }
 
 
+def store(folder: Path) -> str:
+    """The project's own MLflow."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process in a group of its own, its words on one pipe; nothing of the group is left behind."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def running(folder: Path, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in a group of its own, its words on one pipe or in `log`; none of the group is left behind."""
+    with open(log or os.devnull, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment(folder),
+            stdout=file if log else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     try:
         with process:  # waits for its end
             try:
@@ -143,11 +149,19 @@ def half_written(folder: Path) -> list[str]:
         return [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
     broken = []
-    places = (("runs", "*.json"), ("leaderboard/results", "*.json"), ("data", "*.parquet"))
+    places = (
+        *(("runs", "*.json"), ("runs", "*.safetensors"), ("data", "*.parquet")),
+        *(("leaderboard/results", "*.json"), ("site", "*.json")),
+    )
     for path in [path for place in places for path in finished(*place)]:
         try:
             if path.name == "manifest.json":
                 artifact.read(path.parent)
+            elif path.suffix == ".safetensors":
+                from safetensors import safe_open
+
+                with safe_open(path, "np") as weights:
+                    assert weights.keys()
             elif path.suffix == ".parquet":
                 import pyarrow.parquet as pq
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.checks import Answer, Problem, Submission, check
+from leaderboard.checks.records import RULES as RECORD_RULES
 from leaderboard.checks.records import SIGMAS, surprise
 from leaderboard.metrics import METRICS
 from pipelines import params, sandbox
@@ -232,6 +233,18 @@ def _texts(tasks: list[str]) -> dict[str, list[str]]:
     return {task: [t for s in ("train", "dev", "exam") for t in load_split(task, s).texts] for task in there}
 
 
+def _not_asked(given: Submission) -> dict[str, str]:
+    """Rules that have nothing to look at yet, and what they wait for."""
+    idle: dict[str, str] = {}
+    if not given.entries:
+        idle |= dict.fromkeys((rule.__name__.replace("_", "-") for rule in RECORD_RULES), "there are no records yet")
+    if given.base is None:
+        idle |= dict.fromkeys(("published", "scope"), "give the commit that it starts from, --base origin/main")
+    if not given.data:
+        idle["memorised"] = "the tasks' texts are not here to search for, `dvc repro prepare` makes them"
+    return idle
+
+
 def show(name: str, base: str | None) -> int:
     """Print each rule's answer; the number of rules that are broken."""
     from rich.console import Console
@@ -240,7 +253,11 @@ def show(name: str, base: str | None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     given = submission(name, base)
     asked = answers(given)
+    idle = _not_asked(given)
     for answer in asked:
+        if answer.rule in idle and not answer.problems:
+            console.print(Text(f"{'-':<5}{answer.rule:<13}Not asked: {idle[answer.rule]}"))
+            continue
         console.print(Text(f"{'FAIL' if answer.problems else 'ok':<5}{answer.rule:<13}{answer.asks}"))
         for problem in answer.problems[:20]:
             console.print(Text(f"     {problem.where}: {problem.seen}\n       -> {problem.mend}"))
@@ -250,5 +267,8 @@ def show(name: str, base: str | None) -> int:
     if broken:
         console.print(f"{len(broken)} of {len(asked)} rules are broken: {', '.join(broken)}")
     else:
-        console.print(f"All {len(asked)} rules are kept. Next: bench run {name}")
+        waiting = len(idle.keys() & {answer.rule for answer in asked})
+        later = f"; {waiting} wait for what they ask" if waiting else ""
+        following = "propose the folder, the row and the records" if given.entries else f"bench run {name}"
+        console.print(f"All {len(asked) - waiting} rules that could be asked are kept{later}. Next: {following}")
     return len(broken)

@@ -70,6 +70,10 @@ def test_what_new_writes_keeps_every_rule_and_runs(project, capsys, monkeypatch)
     told = capsys.readouterr().out
     assert "long-inputs" in told
     assert "FAIL" not in told
+    # nothing is called kept that was not looked at
+    lines = {line.split()[1]: line.split()[0] for line in told.splitlines() if line[:5].strip() in ("ok", "-")}
+    assert {lines[rule] for rule in ("grid", "scores", "published", "memorised")} == {"-"}
+    assert {lines[rule] for rule in ("card", "code", "runs")} == {"ok"}
 
 
 def test_all_problems_are_told_with_their_rules(project, capsys):

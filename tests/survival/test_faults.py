@@ -14,7 +14,7 @@ from leaderboard.aside import replacing_folder
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.runtime import Predictor
-from pipelines import fetch, live, track
+from pipelines import fetch, live, sandbox, track
 from pipelines.errors import UserError, stage
 from pipelines.files import write_json
 from pipelines.params import paths
@@ -96,6 +96,41 @@ def test_a_read_only_folder_is_one_message(tmp_path, capsys):
         tmp_path.chmod(0o700)
 
 
+MOUNTED = """
+mount {mount} && {again} || exit 77
+"$0" -c "$1"; echo "rc $?"; cat place/x.json; ls -A place
+"""
+REFUSED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from pipelines.errors import stage
+from pipelines.files import write_json
+stage(lambda: write_json(Path("place/x.json"), {{"a": "b" * 100_000}}))
+"""
+
+
+@pytest.mark.skipif(not sandbox.namespaces(), reason="this system lets nobody mount")
+@pytest.mark.parametrize(
+    ("mount", "again", "message"),
+    [
+        ("--bind place place", "mount -o remount,bind,ro place", "Read-only file system"),
+        ("-t tmpfs -o size=16k none place", "printf old > place/x.json", "No space left on device"),
+    ],
+    ids=["a read-only mount", "a full disk"],
+)
+def test_what_the_kernel_refuses_is_one_message_and_the_old_file_stays(tmp_path, mount, again, message):
+    """In a mount namespace of its own, where root too is refused."""
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place/x.json").write_text("old")
+    script = MOUNTED.format(mount=mount, again=again)
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable]
+    done = subprocess.run([*command, REFUSED.format(root=str(ROOT))], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.startswith(f"error: {message}"), done
+    assert done.stderr.count("\n") == 1
+    assert done.stdout.split() == ["rc", "2", "oldx.json"]
+
+
 def test_a_truncated_download_is_refused_and_the_data_stays(tmp_path, monkeypatch):
     index = tmp_path / "index"
     index.mkdir()
@@ -147,13 +182,14 @@ def pipeline(tmp_path):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     (tmp_path / "dvc.yaml").write_text(DAG)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     assert _repro(tmp_path).returncode == 0
     return tmp_path
 
 
 def _repro(folder: Path) -> subprocess.CompletedProcess[str]:
     code = "import sys; from pathlib import Path; from pipelines.repro import repro; "
-    code += "sys.exit(repro(Path(sys.argv[1]), []))"
+    code += "sys.exit(repro(Path(sys.argv[1]), ['one']))"
     return subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
 
 

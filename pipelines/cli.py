@@ -84,6 +84,9 @@ def _run(profile: str, targets: list[str]) -> None:
     from pipelines import submit, workspace
 
     submissions = [name for name in targets if Path("submissions", name).is_dir()]
+    for target in targets:
+        if target not in submissions:
+            _known_stage(target)
     for name in submissions:
         if code := submit.run(name, profile):
             sys.exit(code)
@@ -91,6 +94,16 @@ def _run(profile: str, targets: list[str]) -> None:
     if (stages or not submissions) and (code := workspace.run(profile, stages)):
         sys.exit(code)
     show(Path() if profile == "default" else Path(".work") / profile, profile)
+
+
+def _known_stage(target: str) -> None:
+    """UserError where a target is neither a submission nor a stage."""
+    import yaml
+
+    kinds = list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    if target.partition("@")[0] not in kinds:
+        there = [path.parent.name for path in Path("submissions").glob("*/card.yaml")]
+        raise UserError(f"{target!r} is no submission and no stage{params.nearest(target, [*there, *kinds])}")
 
 
 def _built(root: Path, profile: str) -> tuple[Board, Rows]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from leaderboard.submission import read_card
-from pipelines import check, params, sandbox, submit
+from pipelines import check, cli, params, sandbox, submit
 from pipelines.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +100,13 @@ def test_a_run_without_a_row_says_which_line_to_add(project):
     params.load.cache_clear()
     with pytest.raises(UserError, match=r"add `mine: \{\}` under methods"):
         submit.run("mine", "default")
+
+
+def test_a_misspelt_submission_names_the_nearest_before_anything_runs(project):
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    submit.new("mine", "method")
+    with pytest.raises(UserError, match="'mien' is no submission and no stage; did you mean 'mine'"):
+        cli._run("default", ["mien"])
 
 
 def test_submitted_rows_stand_on_the_board_in_their_own_forms(project):

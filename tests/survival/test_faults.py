@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from leaderboard.aside import replacing_folder
+from leaderboard.schema import HistoryPoint
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.runtime import Predictor
@@ -48,6 +53,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from leaderboard import render
+from leaderboard.schema import HistoryPoint
 from openautoglm import artifact
 from pipelines.errors import stage
 from pipelines.files import write_json
@@ -102,6 +108,8 @@ mount {mount} && {again} || exit 77
 """
 REFUSED = """
 import sys
+import time
+import urllib.request
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from pipelines.errors import stage
@@ -258,3 +266,53 @@ def test_a_tracking_server_lost_in_the_middle_is_told_once_and_completed_when_it
     curve = Store(1).client.get_metric_history(child.info.run_id, "distil/loss")
     assert [(m.step, m.value) for m in curve] == [(p.step, p.loss) for p in history]
     assert track.track(given) == 0
+
+
+def _server(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen([*command, *store], **quiet)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+            return process
+        except OSError:
+            assert process.poll() is None
+            time.sleep(0.1)
+    raise AssertionError("the server does not answer")
+
+
+def test_a_real_server_killed_in_the_middle_of_a_curve_and_back_has_the_whole_curve(tmp_path, monkeypatch, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    cell = Cell(1, "default", "albert", "movie", 0)
+    points = [HistoryPoint(stage="distil", step=i, loss=1.0, dev_score=None) for i in range(1, 7)]
+    server = _server(port, tmp_path)
+
+    def training():
+        for point in points:
+            if point.step == 4:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+            yield point.model_dump_json()
+
+    live.listen(cell, training())
+    told = capsys.readouterr().err
+    assert told.count("not shown live") == 1
+    assert "the training goes on" in told
+    with pytest.raises(TrackingError, match=f"MLflow at http://127.0.0.1:{port}"):
+        Store(1)
+    server = _server(port, tmp_path)
+    try:
+        store = Store(1)
+        run = store.child(cell)
+        store.log_points(run, points, skip_logged=True)
+        assert [metric.step for metric in store.client.get_metric_history(run, "distil/loss")] == [1, 2, 3, 4, 5, 6]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

@@ -82,8 +82,8 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     gc.freeze()
     watch = Watch()
     for timed in (*candidates.values(), reference):
-        typical_ms = warm_up(timed.call, texts, request["warmup_s"])
-    block = min(len(texts), max(1, round(1000 * request["block_s"] / typical_ms)))
+        cpu_ms = warm_up(timed.call, texts, request["warmup_s"])
+    block = min(len(texts), max(1, round(1000 * request["block_s"] * request["threads"] / cpu_ms)))
     found = sample(reference, candidates, texts, block, request["pairs"])
     control, disturbance = found.pop(CONTROL), watch.readings()
     return {
@@ -134,14 +134,19 @@ def import_runtime(folder: str | Path) -> None:
 
 
 def warm_up(call: Callable[[str], float], texts: Sequence[str], at_least_s: float) -> float:
-    """Call until two windows' medians agree to 2 %, so long at least and five times that at most; median ms."""
+    """Call until two windows' medians agree to 2 %, so long at least and five times that at most.
+
+    CPU milliseconds a call, of the last window: waiting for a core is no part of them, so that a busy neighbour does
+    not make the blocks shorter.
+    """
     window = list(islice(cycle(texts), WINDOW_CALLS))
     start, before = time.perf_counter(), float("inf")
     while True:
+        cpu = time.process_time()
         median = statistics.median(map(call, window))
-        elapsed = time.perf_counter() - start
+        cpu, elapsed = time.process_time() - cpu, time.perf_counter() - start
         if elapsed > at_least_s and (abs(median / before - 1) < STEADY or elapsed > 5 * at_least_s):
-            return median
+            return 1000 * cpu / len(window)
         before = median
 
 
@@ -156,29 +161,32 @@ def sample(
     while unfinished := [name for name, got in found.items() if len(got.candidate_ms) < pairs]:
         for name in unfinished:
             for reference_first in (True, False):
-                _pair(reference, candidates[name], next(turns[name]), reference_first, found[name], pairs)
+                block_texts = next(turns[name])
+                while not _pair(reference, candidates[name], block_texts, reference_first, found[name], pairs):
+                    pass  # again with the same texts: none is lost to a neighbour
     for got in found.values():
         del got.reference_ms[pairs:], got.candidate_ms[pairs:]
     return found
 
 
-def _pair(a: Timed, b: Timed, texts: list[str], a_first: bool, got: Pairs, wanted: int) -> None:
+def _pair(a: Timed, b: Timed, texts: list[str], a_first: bool, got: Pairs, wanted: int) -> bool:
     guard = Guard()
     gc.disable()
     first, second = (_block(timed, texts) for timed in ((a, b) if a_first else (b, a)))
     gc.enable()
     if guard.disturbed() and got.dropped < wanted:
         got.dropped += 1
-        return
+        return False
     reference, candidate = (first, second) if a_first else (second, first)
     got.reference_ms.append(round(statistics.fmean(reference), 4))
     got.candidate_ms.append(round(statistics.fmean(candidate), 4))
     for text, ms in zip(texts, candidate, strict=True):
         got.calls.setdefault(text, ms)
+    return True
 
 
 def _block(timed: Timed, texts: list[str]) -> list[float]:
-    timed.call(texts[-1])
+    timed.call(min(texts, key=len))
     return [timed.call(text) for text in texts]
 
 

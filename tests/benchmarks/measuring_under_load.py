@@ -2,7 +2,7 @@
 
 Times five artifacts of a finished run (`make repro`) as the pipeline does, with params.yaml's settings: idle, with one
 core kept busy by another process, and idle again. A speed-up holds where the busy one differs from the idle one by less
-than the noise floor that the idle session publishes; how far two idle sessions differ stands beside it. Three minutes
+than the noise floor that the idle session publishes; how far two idle sessions differ stands beside it. Four minutes
 on two cores that are idle otherwise. Exit code 1 where one does not hold, or the floor is above 3 %.
 
 Others: `... FOLDER [FOLDER ...] --reference FOLDER --texts FILE` (one text a line), or `METHOD/DEPLOYMENT ...`.

@@ -113,18 +113,11 @@ def submission(draw: Random, folder: Path) -> None:
     """A whole submission, one of its files made wrong: every rule answers."""
     root = folder / "world"
     world = submissions.World(root) if root.is_dir() else submissions.honest(root)
-    place = world.folder / "artifacts" / submissions.TASK
+    place = world.folder / "artifacts/other"  # no task of the records, whose sizes are not its
     if not place.is_dir():
         write_artifact(place)
-    path = draw.choice(
-        [
-            world.record(),
-            world.record(),
-            world.folder / "card.yaml",
-            world.folder / "method.py",
-            place / "manifest.json",
-        ]
-    )
+    own = [world.folder / "card.yaml", world.folder / "method.py", place / "manifest.json"]
+    path = draw.choice([world.record(), world.record(), *own])
     whole = path.read_bytes()
     if path.suffix == ".json":
         path.write_bytes(_mutated(draw, json.loads(whole), json.dumps))

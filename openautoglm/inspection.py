@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
+from openautoglm.quantization.four_bits import SUFFIX
 from openautoglm.summary import aligned, size_in_words
 
 LAYER = re.compile(r"\b(?:layers?|albert_layer_groups)[./](\d+)")
@@ -64,8 +64,8 @@ def inspect(folder: Path, *, tensors: bool = False) -> str:
 
 
 def stored(folder: Path) -> Iterator[Stored]:
-    """Every tensor of the folder's .onnx and .safetensors files, in the files' order."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix in (".onnx", ".safetensors"))
+    """Every tensor of the folder's .onnx files, or else of its .safetensors files, in the files' order."""
+    paths = sorted(folder.glob("*.onnx")) or sorted(folder.glob("*.safetensors"))
     if not paths:
         raise ArtifactError(f"{folder} holds no .onnx and no .safetensors file: export or save the model again.")
     for path in paths:
@@ -80,7 +80,7 @@ def _onnx(path: Path) -> Iterator[Stored]:
         graph = onnx.load(str(path), load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    beside = _packed(path.with_suffix(".npz"))
+    beside = _packed(path.with_suffix(SUFFIX))
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
@@ -105,11 +105,7 @@ def _packed(path: Path) -> dict[str, int]:
     """Bytes of every weight in 4 bits beside a graph; none where there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        with zipfile.ZipFile(path) as file:
-            return {entry.filename.removesuffix(".npy"): entry.compress_size for entry in file.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
+    return {tensor.place: tensor.bytes for tensor in _safetensors(path)}
 
 
 def _safetensors(path: Path) -> Iterator[Stored]:

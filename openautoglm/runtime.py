@@ -72,7 +72,7 @@ def _onnx(folder: Path, threads: int, manifest: Manifest) -> Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        packed = path.with_suffix(".npz")
+        packed = path.with_suffix(four_bits.SUFFIX)
         if packed.name in manifest.files:
             weights = four_bits.load(packed)
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]

@@ -15,7 +15,7 @@ from leaderboard.checks.subject import Problem, Submission
 from leaderboard.schema import Record
 from leaderboard.submission import FILE, CardError, markup, read_card, unseen
 
-CODE, ARTIFACT = (".py", ".yaml", ".md", ".txt"), ("manifest.json", "tokenizer.json", "model.onnx")
+CODE, ARTIFACT = (".py", ".yaml", ".md", ".txt"), ("manifest.json", "tokenizer.json", "model.onnx", "model.safetensors")
 FILE_MB, FOLDER_MB, ARTIFACT_MB, MOST_FILES = 0.2, 1.0, 500.0, 100
 MAGIC = {
     "a pickle": re.compile(rb"\x80[\x02-\x05]|[(\]}]?[ci]?__builtin__\n|cos\n|cposix\n|cnt\n|csubprocess\n"),
@@ -77,7 +77,7 @@ def files(given: Submission) -> Iterator[Problem]:
             head = file.read(64)
         for kind, magic in MAGIC.items():
             if magic.match(head):
-                yield Problem(given.short(path), f"begins like {kind}", "remove it; weights come as ONNX")
+                yield Problem(given.short(path), f"begins like {kind}", "remove it; weights are ONNX or safetensors")
         if path.lstat().st_mode & 0o111:
             yield Problem(given.short(path), "is marked executable", f"chmod -x {path.name}")
 

@@ -6,7 +6,7 @@ QLoRA (Dettmers et al. 2023, arXiv 2305.14314, section 3); here the second level
 an INT8 code. The runtime multiplies them out once, when it loads the model, and computes with INT8 from there on.
 
 17 bytes hold 32 weights (4.25 bits each): 16 of codes and one of multipliers, of one block in the lower halves of the
-bytes and of the next one in the upper halves. They lie beside the graph, model.npz beside model.onnx, because ONNX
+bytes and of the next one in the upper halves. They lie beside the graph, model.safetensors beside model.onnx, for ONNX
 Runtime would keep every step of the unpacking in memory, were it part of the graph.
 
 ONNX Runtime's own operator for 4-bit linears, MatMulNBits, unpacks its weights in every call, and is 2.3 to 3.3 times
@@ -15,6 +15,7 @@ slower than INT8 (384 x 1536, blocks of 32, 16 to 128 pieces, one core with AVX5
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ MOST = 15  # of the multipliers
 MIDDLE = 7.5  # between the largest codes of both signs
 BYTES = 17 / 32  # a weight
 UNPACK = "Unpack4Bits"  # a node that stands for the unpacking until the graph is saved
-ABOUT = "width, transposed"
+SUFFIX = ".safetensors"  # of the file beside the graph
 
 
 def int8(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,36 +96,41 @@ def store(model: onnx.ModelProto, name: str, rows: np.ndarray, *, transposed: bo
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write `path` and, where `store` has put weights into `model`, the same name with .npz beside it. Changes `model`.
+    """Write `path` and, beside it, what `store` has put into `model`, under the same name with SUFFIX. Changes `model`.
 
-    The graph declares such a weight as external data; the .npz has its bytes under its name, and under ABOUT its width
-    and whether it is transposed, in the same order.
+    The graph declares such a weight as external data. The file beside it has the packed bytes under the weight's name,
+    and in its metadata the weight's width and whether it is transposed.
     """
     from onnx import TensorProto, numpy_helper
+    from safetensors.numpy import save_file
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     beside: dict[str, Any] = {}
-    about = []
+    about: dict[str, str] = {}
     for node in [node for node in model.graph.node if node.op_type == UNPACK]:
         name, packed = node.output[0], tensors[node.input[0]]
         width, transposed = (a.i for a in sorted(node.attribute, key=lambda a: a.name, reverse=True))
         beside[name] = numpy_helper.to_array(packed)
-        about.append((width, transposed))
+        about[name] = json.dumps([width, transposed])
         shape = (width, packed.dims[0]) if transposed else (packed.dims[0], width)
         declared = TensorProto(name=name, data_type=TensorProto.INT8, dims=shape, data_location=TensorProto.EXTERNAL)
-        declared.external_data.add(key="location", value=path.with_suffix(".npz").name)
+        declared.external_data.add(key="location", value=path.with_suffix(SUFFIX).name)
         model.graph.node.remove(node)
         model.graph.initializer.remove(packed)
         model.graph.initializer.append(declared)
     path.write_bytes(model.SerializeToString())
     if beside:
-        np.savez_compressed(path.with_suffix(".npz"), **(beside | {ABOUT: np.array(about)}))
+        save_file(beside, path.with_suffix(SUFFIX), metadata=about)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """The INT8 weights in a .npz that `save` wrote, by name."""
-    with np.load(path) as beside:
-        names = [name for name in beside.files if name != ABOUT]
-        weights = zip(names, beside[ABOUT].tolist(), strict=True)
-        found = {name: (unpack(beside[name], width), transposed) for name, (width, transposed) in weights}
-    return {name: np.ascontiguousarray(codes.T if transposed else codes) for name, (codes, transposed) in found.items()}
+    """The INT8 weights in the file beside the graph that `save` wrote, by name."""
+    from safetensors import safe_open
+
+    found = {}
+    with safe_open(path, framework="numpy") as beside:
+        for name, about in (beside.metadata() or {}).items():
+            width, transposed = json.loads(about)
+            codes = unpack(beside.get_tensor(name), width)
+            found[name] = np.ascontiguousarray(codes.T if transposed else codes)
+    return found

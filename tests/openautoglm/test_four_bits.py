@@ -85,24 +85,24 @@ def test_every_family_has_a_form_in_4_bits(family, case, tmp_path):
     operators = [sorted(n.op_type for n in graph.node if n.op_type != "Cast") for graph in graphs]
     assert operators[0] == operators[1]  # and so it is as fast
     assert sum(t.data_location == onnx.TensorProto.EXTERNAL for t in narrow) >= (6 if family == "albert" else 13)
-    assert set(artifact.read(folders[1]).files) == {"model.onnx", "model.npz", "tokenizer.json"}
+    assert set(artifact.read(folders[1]).files) == {"model.onnx", "model.safetensors", "tokenizer.json"}
 
 
 def test_layers_of_one_model_may_differ(case, tmp_path):
     plan = dict.fromkeys(GROUPS, "int8") | {"layer.1.ffn": "int4"}
     student = Student(case[0].copy(), case[0].tokenizer, plan)
-    with np.load(export(student, "onnx-plan", tmp_path / "a", case[1]) / "model.npz") as beside:
-        assert len(beside.files) == 2 + 1
+    folder = export(student, "onnx-plan", tmp_path / "a", case[1])
+    assert len(four_bits.load(folder / "model.safetensors")) == 2
 
 
 def test_a_missing_or_foreign_file_of_weights_is_refused(case, tmp_path):
     student = Student(case[0].copy(), case[0].tokenizer, PLAN)
     folder = export(student, "onnx-plan", tmp_path / "a", case[1])
-    whole = (folder / "model.npz").read_bytes()
-    (folder / "model.npz").write_bytes(whole[:-9])
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-9])
     with pytest.raises(ArtifactError, match="differs from its hash"):
         Predictor(folder)
-    (folder / "model.npz").unlink()
+    (folder / "model.safetensors").unlink()
     with pytest.raises(ArtifactError, match="not a plain file"):
         Predictor(folder)
 

@@ -73,6 +73,20 @@ def test_batches_hold_every_example_once(case):
     assert sorted(torch.cat([batch.index for batch in in_order(train, 7)]).tolist()) == list(range(len(train)))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU fused attention is the faster one")
+def test_on_a_cpu_attention_is_plain_while_it_trains_and_then_as_before(case):
+    teacher, task = case
+    model, train = teacher.copy(), encode(teacher.tokenizer, task.train, task.max_length)
+    before, during = model.config._attn_implementation, set()
+
+    def loss(batch):
+        during.add(model.config._attn_implementation)
+        return model(**batch.inputs).logits.square().mean()
+
+    fit(torch.nn.ModuleList([model]), train, loss, Recipe(2, 1e-3), stage="x")
+    assert (before, during, model.config._attn_implementation) == ("sdpa", {"eager"}, "sdpa")
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_the_rate_warms_up_and_decays(schedule):
     recipe = Recipe(100, 1.0, warmup=0.1, schedule=schedule)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from leaderboard.schema import SCHEMA_VERSION, Trial, Tuning
 from openautoglm.artifact import file_sha256
 from openautoglm.task import Budget, Task, steps_of
-from pipelines import methods, params
+from pipelines import caged, methods, params
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_text
 from pipelines.params import Params, paths
@@ -48,8 +48,13 @@ def tune(rows: Sequence[str], tasks: Sequence[str]) -> None:
 
 
 def plan(settings: Params, row: str) -> Plan:
-    """The trials of a row; UserError where it has no learning rate."""
+    """The trials of a row; UserError where it has no learning rate, or its code is a submission's."""
     method, given = settings.method(row)
+    if caged.needed(method):
+        raise UserError(
+            f"{row} is a submission, whose code runs in the sandbox only: try rates as variants in params.yaml, "
+            f"`{row}_slow: {{method: {method}, learning_rate: ...}}`."
+        )
     module = methods.load(method)
     rates = {knob: value for knob, value in methods.bind(module, {}).items() if knob.endswith("learning_rate")}
     if not rates:

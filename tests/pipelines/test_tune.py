@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import baselines
 from leaderboard.schema import Tuning
 from openautoglm.student import save_model
 from pipelines import methods, params, tune
@@ -35,6 +38,7 @@ def project(tmp_path, monkeypatch, learnt):
     monkeypatch.setattr(params, "load", lambda: settings)
     loaded = {name: methods.load(name) for name in ("albert", "distilbert", "teacher")}
     monkeypatch.setattr(methods, "load", loaded.__getitem__)
+    (tmp_path / "baselines").symlink_to(Path(baselines.__file__).parent)
     monkeypatch.chdir(tmp_path)
     for name in ("train", "dev"):
         split = getattr(task, name)
@@ -110,6 +114,15 @@ def test_a_mistake_is_told_before_any_training(project, monkeypatch, row, task, 
     monkeypatch.setattr(tune, "_run", lambda *_: pytest.fail("trained"))
     with pytest.raises(UserError, match=message):
         tune.tune(["albert", row], [task])
+
+
+def test_the_code_of_a_submission_is_not_run_here(project, monkeypatch):
+    code = project / "submissions/mine/method.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("raise SystemExit('it ran')")
+    monkeypatch.setitem(METHODS, "mine", {})
+    with pytest.raises(UserError, match="mine is a submission, whose code runs in the sandbox only"):
+        tune.tune(["mine"], ["movie"])
 
 
 def test_a_missing_teacher_names_the_command(project):

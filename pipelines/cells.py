@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipelines.params import Params, paths
 
-GB_A_CELL = 2.5  # memory that a training takes at its peak, and what runs beside it
+GB_A_CELL = 3.5  # memory that a training takes at its peak, and what runs beside it
 
 Dvc = Callable[..., "subprocess.CompletedProcess[str]"]  # dvc("repro", target, capture_output=True)
 

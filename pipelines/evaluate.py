@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -35,11 +34,12 @@ def main() -> None:
 def score(folder: Path, exam: Split, metrics: list[str], seed: int) -> Quality:
     """An artifact's answers to the exam, and their scores.
 
-    Batch 1, as the artifact is timed and used: dynamic INT8 scales depend on what stands in the batch.
+    Batch 1, as the artifact is timed and used: dynamic INT8 scales depend on what stands in the batch. One thread: two
+    of them spin while they wait, and would take the core of the cell that trains beside this one.
     """
     from tqdm import tqdm
 
-    predictor = Predictor(folder, threads=os.cpu_count() or 1)
+    predictor = Predictor(folder, threads=1)
     classify = predictor.manifest.kind == "classification"
     predictions = []
     for text in tqdm(exam.texts, desc=f"exam {folder.name}", unit="text", disable=None):

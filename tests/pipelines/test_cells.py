@@ -85,7 +85,7 @@ def test_after_a_failure_no_cell_begins_and_its_words_are_shown(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("threads", "cores", "gigabytes", "expected"), [(1, 2, 16, 2), (0, 8, 64, 1), (1, 8, 6, 2), (4, 2, 1, 1)]
+    ("threads", "cores", "gigabytes", "expected"), [(1, 2, 16, 2), (0, 8, 64, 1), (1, 8, 8, 2), (4, 2, 1, 1)]
 )
 def test_as_many_as_cores_and_memory_hold(monkeypatch, threads, cores, gigabytes, expected):
     monkeypatch.setattr(cells.os, "sched_getaffinity", lambda process: range(cores), raising=False)

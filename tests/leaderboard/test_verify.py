@@ -49,11 +49,16 @@ def form(raw):
     return raw["deployments"][FORM]
 
 
+def halved(values):
+    values[:] = [value / 2 for value in values]
+
+
 EDITS = {
     "a score": lambda raw: next(iter(form(raw)["quality"][0]["scores"].values())).update(value=0.99),
     "a prediction": lambda raw: form(raw)["quality"][0]["predictions"].__setitem__(3, 2.0),
     "the speed-up": lambda raw: form(raw)["cost"]["speedup"].update(value=9.0, high=9.5),
-    "a timing": lambda raw: form(raw)["cost"]["launches"][0]["candidate_block_ms"].__setitem__(0, 0.1),
+    # one timing alone may move no median: then the seal tells (below)
+    "a launch's timings": lambda raw: halved(form(raw)["cost"]["launches"][0]["candidate_block_ms"]),
     "the noise floor": lambda raw: form(raw)["cost"].update(noise_floor=0.5),
     "memory": lambda raw: form(raw)["cost"].update(peak_memory_mb=1.0),
     "energy of use": lambda raw: form(raw)["cost"]["energy_kwh_per_1000"].update(likely=1e-9),

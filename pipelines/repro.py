@@ -40,10 +40,11 @@ def repro(folder: Path, targets: list[str]) -> int:
             command = [sys.executable, "-m", "dvc", *words]
             return subprocess.run(command, cwd=folder, env=environment, pass_fds=[held], text=True, **options)
 
-        settings = params.load(folder / "params.yaml")
-        workers = cells.at_once(settings)
-        if not targets and workers > 1 and (code := cells.train(folder, settings, dvc, workers)):
-            return code
+        if not targets:
+            settings = params.load(folder / "params.yaml")
+            workers = cells.at_once(settings)
+            if workers > 1 and (code := cells.train(folder, settings, dvc, workers)):
+                return code
         return dvc("repro", *targets).returncode
 
 

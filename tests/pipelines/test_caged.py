@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from pipelines import caged, card, params, sandbox, submit
 from pipelines.errors import UserError
 from pipelines.files import read_json
+from tests.conftest import copy_project
 
-ROOT = Path(__file__).parents[2]
 OTHERS = (
     *(
         "data/movie/exam.parquet",
@@ -32,10 +31,7 @@ SEEN = ("data/movie/train.parquet", "data/movie/dev.parquet", "runs/movie/finetu
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project with data, and a submission in it."""
-    for name in ("params.yaml", "baselines", "leaderboard", "openautoglm", "pipelines"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        copy(source, tmp_path / name)
+    copy_project(tmp_path)
     for name in (*OTHERS, *SEEN):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("secret")

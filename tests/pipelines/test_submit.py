@@ -11,6 +11,7 @@ import yaml
 from leaderboard.submission import read_card
 from pipelines import check, cli, params, sandbox, submit
 from pipelines.errors import UserError
+from tests.conftest import copy_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,10 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """The parts of the project that a new submission needs."""
-    for name in ("params.yaml", "baselines", "leaderboard", "openautoglm", "pipelines"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        copy(source, tmp_path / name)
+    copy_project(tmp_path)
     (tmp_path / "submissions").mkdir()
     monkeypatch.chdir(tmp_path)
     params.load.cache_clear()

@@ -6,7 +6,7 @@ Every figure is rounded to six significant digits: far below the noise, far abov
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import exp, log, sqrt
 from statistics import median
 from typing import Literal
 
@@ -53,9 +53,15 @@ def speedup(launches: Sequence[Launch]) -> Interval:
 
 
 def noise_floor(launches: Sequence[Launch]) -> float:
-    """How far the reference seems to lie from itself: the farther end of the A/A ratio's interval, as a fraction."""
+    """Below what fraction a gap in speed means nothing: the larger of what differs where nothing does, and of how far
+    the same session, held again, may come out.
+
+    The first is the farther end of the interval of the A/A ratio (the reference against itself). The second is the
+    limit of repeatability (ISO 5725-1, 3.15): sqrt(2) x half the width of the speed-up's own interval.
+    """
     control = median_ratio_interval([_log_ratios(x.control_reference_ms, x.control_block_ms) for x in launches])
-    return max(control.high, 1 / control.low) - 1
+    own = speedup(launches)
+    return exp(max(log(control.high), -log(control.low), sqrt(2) * log(own.high / own.low) / 2)) - 1
 
 
 def modelled_kwh(certificate: Certificate, bound: Literal["low", "likely", "high"]) -> float:

@@ -178,7 +178,7 @@ class Cost(Strict):
         description="times faster than the reference (teacher, onnx-fp32), "
         "median of paired log ratios, cluster bootstrap"
     )
-    noise_floor: float = Field(ge=0, description="A/A control: gaps below this fraction are ties")
+    noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A control, repeatability)")
     noisy: bool = Field(description="more than 30 % of the pairs had to be repeated")
     first_call_ms: float
     tokenize_share: float = Field(ge=0, description="share of tokenisation in the median latency")

@@ -96,7 +96,8 @@ def try_method(given: Submission, box: Path, limits: Limits | None = None) -> di
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     secret = [Path(folder).resolve() for folder in SECRET]
-    knobs = params.load().methods.get(given.name, {})
+    settings = params.load()
+    knobs = settings.method(given.name)[1] if given.name in settings.methods else {}
     made = _sandboxed(["make", given.name, json.dumps(knobs), *map(str, secret)], box, limits)
     if found := _breaches(given, made):
         return found

@@ -32,14 +32,15 @@ def main() -> None:
     weights = paths.finetuned(task_name, seed) / "model" / "model.safetensors"
     task, loaded = load_task(task_name), load_teacher(weights.parent)
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
-    allowed = steps_of(settings.budget.epochs, len(task.train), settings.budget.batch_size)
-    budget = Budget(allowed, settings.budget.batch_size)
+    knobs = dict(card["knobs"])
+    batch_size = knobs.pop("batch_size")
+    budget = Budget(steps_of(settings.budget.epochs, len(task.train), batch_size), batch_size)
     code = card["variant_of"] or method
     made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:
         with training.run(task_name, method, seed, made_from) as run:
             caged.enter()  # what surrounds a training is loaded by now, and no method is
-            student = methods.load(code).compress(teacher, task, budget, **card["knobs"])
+            student = methods.load(code).compress(teacher, task, budget, **knobs)
     except (TrainingError, ConfigError) as error:
         raise UserError(f"{method} on {task_name}: {error}") from None
     if not isinstance(student, Student):
@@ -47,7 +48,7 @@ def main() -> None:
 
     def fill(aside: Path) -> None:
         export_all(student, card["deployments"], aside / "artifacts", task)
-        about = {"budget_steps": allowed, "shape": architectures.shape(student.model), "report": student.report}
+        about = {"budget_steps": budget.steps, "shape": architectures.shape(student.model), "report": student.report}
         write_json(aside / "student.json", about)
         run.write(aside)
 

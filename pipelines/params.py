@@ -110,6 +110,8 @@ class Params(Strict):
             module, _ = self.method(row)
             if not isinstance(module, str):
                 raise ValueError(f"methods.{row}.method is {module!r}; it takes the name of a method")
+            if not isinstance(size := self.batch_size(row), int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"methods.{row}.batch_size is {size!r}; it takes a whole number of texts from 1")
             if (own := self.methods.get(module, {}).get("method", module)) != module:
                 raise ValueError(f"methods.{row}.method is {module!r}, itself a variant: write {own!r}, and the knobs")
         if self.methods.get("teacher", {}).get("method", "teacher") != "teacher" or "teacher" not in self.methods:
@@ -130,7 +132,12 @@ class Params(Strict):
     def method(self, row: str) -> tuple[str, dict[str, Any]]:
         """The module behind a row (`method:`, or the row's own name) and the knobs given; UserError names the rows."""
         knobs = dict(known(self.methods, row, "method", "params.yaml"))
+        knobs.pop("batch_size", None)
         return knobs.pop("method", row), knobs
+
+    def batch_size(self, row: str) -> int:
+        """Texts a step: the row's own `batch_size`, or the budget's. The passes stay the same."""
+        return self.methods[row].get("batch_size", self.budget.batch_size)
 
     def deployments_of(self, row: str) -> list[str]:
         """The artifacts that a row is turned into: those of all, then its own, which for a variant are its method's."""

@@ -70,7 +70,7 @@ def _search(settings: Params, plan: Plan, task_name: str) -> None:
     from pipelines.instruments import machine
 
     task, path, here = load_task(task_name), paths.tuning(plan.row, task_name), machine.fingerprint()
-    batch_size = settings.budget.batch_size
+    batch_size = settings.batch_size(plan.row)
     budget = Budget(steps_of(settings.budget.epochs, len(task.train), batch_size), batch_size)
     made_from: dict[str, Any] = {
         "knobs": str(plan.fixed),

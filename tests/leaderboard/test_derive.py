@@ -113,6 +113,12 @@ def test_the_noise_floor_is_the_far_end_of_the_controls_interval():
     assert noise_floor([launch([-0.02] * 8, [0.0] * 8)]) == pytest.approx(np.exp(0.02) - 1)
 
 
+def test_the_noise_floor_is_no_less_than_what_the_session_itself_repeats_to():
+    launches = [launch([0.0] * 8, [x] * 8) for x in (-0.03, 0.0, 0.03)]
+    own = speedup(launches)
+    assert noise_floor(launches) == pytest.approx((own.high / own.low) ** (2**0.5 / 2) - 1)
+
+
 def test_an_invalid_report_leaves_the_formula():
     wrong = certificate(codecarbon_kwh=1.0, energy_valid=False)
     assert kwh_range(wrong).likely == wrong.formula_kwh
@@ -140,6 +146,23 @@ def verdict(launches):
 def test_in_1000_sessions_of_the_same_model_at_most_5_percent_are_told_apart():
     verdicts = [verdict(session(np.random.default_rng(i))) for i in range(1000)]
     assert sum(v != "tied" for v in verdicts) <= 50
+
+
+def test_of_1000_sessions_and_their_repeats_95_percent_lie_within_the_published_floor():
+    rng, within = np.random.default_rng(0), 0
+    for _ in range(1000):
+        published, again = session(rng), session(rng)
+        within += abs(speedup(again).value / speedup(published).value - 1) < noise_floor(published)
+    assert within >= 950
+
+
+def test_of_1000_pairs_of_rows_that_are_equally_fast_at_most_5_percent_are_told_apart():
+    rng, apart = np.random.default_rng(1), 0
+    for _ in range(1000):
+        one, other = session(rng, 3.0), session(rng, 3.0)
+        floor = max(noise_floor(one), noise_floor(other))
+        apart += faster(speedup(one), speedup(other), floor) != "tied"
+    assert apart <= 50
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(1.1, "better"), (1 / 1.1, "worse")])

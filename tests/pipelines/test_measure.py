@@ -96,10 +96,20 @@ def worker_predictor():
 
 
 def test_texts_are_spread_and_different():
-    assert measure._spread(["a", "b", "a", "c", "d"], 2) == ["a", "c"]
+    assert sorted(measure._spread(["a", "b", "a", "c", "d"], 2)) == ["a", "c"]
     assert measure._spread(["a"], 5) == ["a"]
     with pytest.raises(UserError, match="No texts"):
         measure._spread([], 3)
+
+
+@pytest.mark.parametrize("count", [24, 64, 100])
+def test_every_stretch_of_the_texts_is_as_long_as_any_other(count):
+    texts = ["x" * (1 + i) for i in range(count)]
+    spread = measure._spread(texts, count)
+    assert sorted(spread) == texts
+    stretches = [[len(text) for text in (spread + spread)[i : i + count // 3]] for i in range(count)]
+    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    assert max(means) - min(means) < count / 3  # in the given order: two thirds of the count
 
 
 def test_launches_share_the_texts_out():

@@ -95,6 +95,19 @@ def test_a_variant_is_a_row_with_a_method_of_another_name(given):
     assert settings.deployments_of("open_autoglm_xs") == settings.deployments_of("open_autoglm")
 
 
+def test_a_row_may_cut_its_passes_into_smaller_batches(given):
+    settings = given(put("methods", "albert", {"batch_size": 4, "embedding_size": 128}))
+    assert settings.batch_size("albert") == 4
+    assert settings.batch_size("teacher") == settings.budget.batch_size
+    assert settings.method("albert") == ("albert", {"embedding_size": 128})
+
+
+@pytest.mark.parametrize("size", [0, "8", True, 2.5])
+def test_a_batch_is_a_whole_number_of_texts(given, size):
+    with pytest.raises(UserError, match=r"methods\.albert\.batch_size is"):
+        given(put("methods", "albert", {"batch_size": size}))
+
+
 def test_a_variant_may_have_deployments_of_its_own_and_its_method_need_be_no_row(given):
     def change(raw):
         raw["methods"] = {"teacher": {}, "xs": {"method": "open_autoglm"}, "s": {"method": "open_autoglm"}}

@@ -1,6 +1,5 @@
 """The meter: agreement with the formula, bounds, resumed pieces, and what happens when CodeCarbon says nothing."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,20 +12,10 @@ from leaderboard.derive import kwh_range
 from leaderboard.schema import Footprint
 from pipelines.instruments import energy
 from pipelines.params import Carbon
+from tests.conftest import busy
 from tests.pipelines.tiny_artifacts import carbon
 
 DECLARED = Carbon.model_validate(carbon())
-
-
-def busy(seconds):
-    """So much CPU time, however long it takes; other threads run meanwhile, as beside a model.
-
-    CodeCarbon reads the time of every process from a thread. Where that waits for the interpreter at each, it counts up
-    to a second too much.
-    """
-    end, block = time.process_time() + seconds, bytes(1 << 20)
-    while time.process_time() < end:
-        hashlib.sha256(block)
 
 
 class FakeTracker:

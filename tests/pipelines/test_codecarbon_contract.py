@@ -2,7 +2,6 @@
 
 import time
 
-import numpy as np
 import pytest
 
 codecarbon = pytest.importorskip("codecarbon")
@@ -10,6 +9,7 @@ codecarbon = pytest.importorskip("codecarbon")
 from codecarbon.output_methods.base_output import BaseOutput  # noqa: E402
 
 from pipelines.instruments.energy import cpu_seconds  # noqa: E402
+from tests.conftest import busy  # noqa: E402
 
 CPU_W, RAM_W = 100.0, 3.0
 
@@ -50,13 +50,6 @@ def tracker(**changes):
         "log_level": "critical",
     }
     return codecarbon.OfflineEmissionsTracker(**(arguments | changes)), kept
-
-
-def busy(seconds):
-    """So much CPU time, however long it takes."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        np.ones(500) @ np.ones(500)
 
 
 def watt_seconds(kwh):

@@ -13,20 +13,10 @@ from leaderboard.derive import kwh_range
 from leaderboard.schema import Footprint
 from pipelines.instruments import energy
 from pipelines.params import Carbon
+from tests.conftest import busy
 from tests.pipelines.tiny_artifacts import carbon
 
 DECLARED = Carbon.model_validate(carbon())
-
-
-def busy(seconds):
-    """So much CPU time, however long it takes; other threads run meanwhile, as beside a model.
-
-    CodeCarbon reads the time of every process from a thread. Where that waits for the interpreter at each, it counts up
-    to a second too much.
-    """
-    end, block = time.process_time() + seconds, bytes(1 << 20)
-    while time.process_time() < end:
-        hashlib.sha256(block)
 
 
 class FakeTracker:
@@ -58,19 +48,24 @@ def reporting(monkeypatch):
     return install
 
 
-def alone():
-    """The footprint of a process of its own: CodeCarbon counts living children too, and pytest's may be busy."""
-    with energy.tracked(DECLARED) as meter:
+def track_busy(grid: str) -> None:
+    """Print the footprint of three busy seconds: long beside what CodeCarbon itself takes, on a busy machine too."""
+    with energy.tracked(Carbon.model_validate(carbon(grid=grid))) as meter:
         held = bytearray(60_000_000)
-        busy(3.0)  # long beside what CodeCarbon itself takes, on a busy machine too
+        busy(3.0)
         del held
     print(meter.footprint().model_dump_json())
 
 
-def test_codecarbon_agrees_with_the_formula():
-    code = "from tests.pipelines.test_energy import alone; alone()"
+def footprint_alone(grid: str = "DEU") -> Footprint:
+    """Of a process of its own: CodeCarbon counts living children too, and pytest's may be busy."""
+    code = f"from tests.pipelines.test_energy import track_busy; track_busy({grid!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    footprint = Footprint.model_validate_json(done.stdout)
+    return Footprint.model_validate_json(done.stdout)
+
+
+def test_codecarbon_agrees_with_the_formula():
+    footprint = footprint_alone()
     certificate = footprint.certificate
     assert certificate.method in ("modelled", "rapl")
     assert certificate.energy_valid
@@ -159,9 +154,7 @@ def test_the_window_ends_when_the_work_fails(reporting):
 
 
 def test_a_grid_that_codecarbon_does_not_know_is_no_obstacle():
-    with energy.tracked(Carbon.model_validate(carbon(grid="XKX"))) as meter:
-        busy(0.6)
-    assert meter.certificate().energy_valid
+    assert footprint_alone(grid="XKX").certificate.energy_valid
 
 
 def test_only_this_instrument_imports_codecarbon_and_only_when_it_tracks():

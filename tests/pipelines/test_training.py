@@ -10,6 +10,7 @@ from openautoglm.distillation.session import Point, current
 from openautoglm.task import steps_of
 from pipelines import params, training
 from pipelines.params import paths
+from tests.conftest import busy
 
 
 @pytest.fixture(autouse=True)
@@ -22,18 +23,10 @@ def _quiet_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(params, "load", lambda: settings)
 
 
-def _spend(seconds: float) -> None:
-    import time
-
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-
 def _kill_a_training_at_step_2() -> None:
     with contextlib.suppress(KeyboardInterrupt), training.run("movie", "albert", 0, {"knob": 1}):
         current().on_point(Point("a", 1, 0.5, None))
-        _spend(0.3)
+        busy(0.3)
         current().on_point(Point("a", 2, 0.4, 0.9))
         raise KeyboardInterrupt
 

@@ -1,6 +1,5 @@
 """The meter: agreement with the formula, bounds, resumed pieces, and what happens when CodeCarbon says nothing."""
 
-import hashlib
 import os
 import subprocess
 import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,12 @@ def _search(given: argparse.Namespace) -> int:
 
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(given).items() if name != "command"}
+    """The call's arguments: how to read the tables is one of them."""
+    from openautoglm.task_files import TaskFiles
+
+    options = {name: value for name, value in vars(given).items() if name != "command"}
+    files = {field.name: options.pop(field.name) for field in fields(TaskFiles)}
+    return options | {"files": TaskFiles(**files)}
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from openautoglm.export import DEPLOYMENTS
 from openautoglm.side_by_side import compare
 from openautoglm.student import Student, Teacher, parameter_count, refuse_foreign
 from openautoglm.task import Budget, Task, steps_of
-from openautoglm.task_files import task_from_files
+from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
 BATCH = 32
@@ -31,19 +30,13 @@ BATCH = 32
 
 def compress_files(
     model: str,
-    train: Path,
-    dev: Path,
+    files: TaskFiles,
     out: Path,
     *,
     config: Path | None = None,
     deployment: str = "onnx-plan",
     epochs: float = 4.0,
     seed: int = 0,
-    text: str = "text",
-    label: str = "label",
-    labels: Sequence[str] | None = None,
-    metric: str | None = None,
-    max_length: int | None = None,
 ) -> str:
     """Write out/{artifact,student,report.json}, and tell in words what was asked, done and measured.
 
@@ -57,12 +50,11 @@ def compress_files(
     settings = read_config(config)
     teacher = as_teacher(model)
     _refuse_absent_layers(settings, teacher)
-    task = task_from_files(
-        teacher, train, dev, text=text, label=label, labels=labels, metric=metric, max_length=max_length
-    )
+    task = files.task(teacher)
     print(_opening(model, teacher, task))
     budget = Budget(steps_of(epochs, len(task.train), BATCH), BATCH)
-    made_from = [settings.model_dump(), budget.steps, seed, task.max_length, file_sha256(train), file_sha256(dev)]
+    tables = [file_sha256(files.train), file_sha256(files.dev)]
+    made_from = [settings.model_dump(), budget.steps, seed, task.max_length, *tables]
     student = _train(teacher, task, settings, budget, Session(seed, _checkpoints(out, teacher, made_from)))
     with replacing_folder(out) as aside:
         artifact = student.export(aside / "artifact", deployment, task=task)

@@ -27,7 +27,7 @@ from openautoglm.proxy import Proxy
 from openautoglm.search import Form, Journal, Ladder, Limits, Space, Trial
 from openautoglm.student import Teacher
 from openautoglm.task import Budget, Task, steps_of
-from openautoglm.task_files import task_from_files
+from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
 BATCH = 32
@@ -38,8 +38,7 @@ TRAINING = 4.0  # a pass over a text with gradients, in passes without
 
 def search_files(
     model: str,
-    train: Path,
-    dev: Path,
+    files: TaskFiles,
     out: Path,
     *,
     latency: float,
@@ -50,11 +49,6 @@ def search_files(
     length: int | None = None,
     config: Path | None = None,
     seed: int = 0,
-    text: str = "text",
-    label: str = "label",
-    labels: Sequence[str] | None = None,
-    metric: str | None = None,
-    max_length: int | None = None,
 ) -> str:
     """Search within `latency` milliseconds and `size` bytes, write `out`, and tell in words what was found.
 
@@ -66,9 +60,7 @@ def search_files(
             raise UserError(f"--{name} {value}: give more than 0.")
     base = read_config(config)
     teacher = as_teacher(model)
-    task = task_from_files(
-        teacher, train, dev, text=text, label=label, labels=labels, metric=metric, max_length=max_length
-    )
+    task = files.task(teacher)
     out.mkdir(parents=True, exist_ok=True)
     try:
         return Search(teacher, task, base, out, Limits(latency, size, length or _typical(teacher, task))).run(

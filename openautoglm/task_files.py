@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +17,48 @@ from openautoglm.student import Teacher
 from openautoglm.task import Split, Task
 
 
-def task_from_files(
-    teacher: Teacher,
-    train: Path,
-    dev: Path,
-    *,
-    text: str = "text",
-    label: str = "label",
-    labels: Sequence[str] | None = None,
-    metric: str | None = None,
-    max_length: int | None = None,
-) -> Task:
-    """Kind and classes are the model's own; `labels` names the classes of a model whose config does not.
+@dataclass(frozen=True)
+class TaskFiles:
+    """Two tables of the same columns, and how to read them.
 
+    labels: the classes, in the order of the outputs, where the model's config does not name them.
     max_length: word pieces read of a text; the longest text of both files by default, at most what the model reads.
-    UserError names the file, the row, or what is missing.
     """
-    config = teacher.model.config
-    if getattr(config, "problem_type", None) == "multi_label_classification":
-        raise UserError("The model gives several labels a text; supported: one class, or one value.")
-    kind = "regression" if config.num_labels == 1 else "classification"
-    names = _names(config, labels) if kind == "classification" else ()
-    known = CLASSIFICATION if kind == "classification" else REGRESSION
-    if metric and metric not in known:
-        raise UserError(f"Metric {metric!r} is unknown for {kind}; known: {', '.join(known)}.")
-    first, second = (_split(path, text, label, kind, names) for path in (train, dev))
-    return Task(
-        name=train.stem,
-        kind=kind,  # type: ignore[arg-type]
-        labels=names,
-        metrics=tuple(sorted(known, key=lambda name: name != (metric or known[0]))),
-        max_length=_length(teacher, [*first.texts, *second.texts], max_length),
-        train=first,
-        dev=second,
-    )
+
+    train: Path
+    dev: Path
+    text: str = "text"
+    label: str = "label"
+    labels: Sequence[str] | None = None
+    metric: str | None = None
+    max_length: int | None = None
+
+    def task(self, teacher: Teacher) -> Task:
+        """For a model, whose kind and classes are the task's; UserError names the file, the row or what is missing."""
+        config = teacher.model.config
+        if getattr(config, "problem_type", None) == "multi_label_classification":
+            raise UserError("The model gives several labels a text; supported: one class, or one value.")
+        kind = "regression" if config.num_labels == 1 else "classification"
+        names = _names(config, self.labels) if kind == "classification" else ()
+        known = CLASSIFICATION if kind == "classification" else REGRESSION
+        if self.metric and self.metric not in known:
+            raise UserError(f"Metric {self.metric!r} is unknown for {kind}; known: {', '.join(known)}.")
+        train, dev = (_split(path, self.text, self.label, kind, names) for path in (self.train, self.dev))
+        if len(np.unique(train.labels)) == 1:
+            raise UserError(f"{self.train}: every text is {_shown(train.labels[0], names)}: nothing to learn.")
+        return Task(
+            name=self.train.stem,
+            kind=kind,  # type: ignore[arg-type]
+            labels=names,
+            metrics=tuple(sorted(known, key=lambda name: name != (self.metric or known[0]))),
+            max_length=_length(teacher, [*train.texts, *dev.texts], self.max_length),
+            train=train,
+            dev=dev,
+        )
+
+
+def _shown(label: Any, names: Sequence[str]) -> str:
+    return repr(names[label]) if names else f"{label:g}"
 
 
 def _names(config: Any, given: Sequence[str] | None) -> tuple[str, ...]:

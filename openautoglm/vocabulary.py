@@ -1,7 +1,7 @@
 """Keep the word pieces that a task uses. The model becomes specific to the task, and its summary says so.
 
-Every single character (and its ## form; of a byte-level vocabulary, every byte) stays, so that a word outside the
-vocabulary decomposes instead of becoming [UNK]. Ids keep their order.
+Every single character stays (and its ## form, where it can stand inside a word; of a byte-level vocabulary, every
+byte), so that a word outside the vocabulary decomposes instead of becoming [UNK]. Ids keep their order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def trim(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> tuple[Tokeniz
     vocabulary = dict(state["model"]["vocab"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
     pieces = {i: piece for piece, i in vocabulary.items()}
     special = {token["content"] for token in state["added_tokens"]}
-    kept = {piece for piece in vocabulary if piece in special or len(piece.removeprefix("##")) == 1}
+    kept = {piece for piece in vocabulary if piece in special or _is_needed_character(tokenizer, piece)}
     merges = _Merges(state["model"].get("merges", []))
     counts: Counter[int] = Counter()
     for encoding in _untruncated(tokenizer).encode_batch_fast(list(texts)):
@@ -43,6 +43,16 @@ def trim(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> tuple[Tokeniz
         kept |= needed
     old_ids = sorted(vocabulary[piece] for piece in kept)
     return _with_vocabulary(state, {pieces[old]: new for new, old in enumerate(old_ids)}), old_ids
+
+
+def _is_needed_character(tokenizer: Tokenizer, piece: str) -> bool:
+    """A character, or a ## form that some word can hold: not of a mark that is cut off, or normalised away."""
+    character = piece.removeprefix("##")
+    if len(character) != 1 or character == piece:
+        return len(character) == 1
+    text = tokenizer.normalizer.normalize_str(f"a{character}") if tokenizer.normalizer else f"a{character}"
+    words = tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else [(text, None)]
+    return any(word.endswith(f"a{character}") for word, _ in words)
 
 
 def keep_rows(model: Any, old_ids: list[int]) -> None:

@@ -7,17 +7,16 @@ not known, so its records hold no run.
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
 from leaderboard import seal
-from leaderboard.schema import SCHEMA_VERSION, Method, Record, TaskCard
+from leaderboard.schema import Method, Record
 from leaderboard.submission import FILE, Card, read_card
 from openautoglm import artifact
 from pipelines import evaluate, measure, params, record
 from pipelines.data import load_exam
 from pipelines.errors import UserError, stage
-from pipelines.files import read_json, write_text
+from pipelines.files import write_text
 from pipelines.instruments import machine
 from pipelines.params import paths
 
@@ -37,18 +36,13 @@ def main() -> None:
 def _record(card: Card, task: str, form: str, settings: params.Params) -> Record:
     folder, seed = Path("submissions", card.name, "artifacts", task), settings.seeds[0]
     manifest, exam = artifact.read(folder), load_exam(task)
-    published = TaskCard.model_validate(read_json(paths.task_card(settings.profile, task)))
     reference = paths.artifacts(task, "teacher", seed) / measure.REFERENCE
     title = f"{card.name} on {task}"
     costs = measure.measure({form: folder}, reference, exam.texts, settings.measurement, settings.carbon, title=title)
     quality = [evaluate.score(folder, exam, settings.task(task).metrics, seed)]
-    return Record(
-        schema_version=SCHEMA_VERSION,
-        suite_version=settings.suite_version,
-        profile=settings.profile,
-        task=task,
-        exam_sha256=published.sha256["exam"],
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    return record.record_of(
+        settings,
+        task,
         method=Method(
             name=card.name,
             caption=f"Brought as an artifact by {', '.join(card.authors)}",
@@ -59,13 +53,9 @@ def _record(card: Card, task: str, form: str, settings: params.Params) -> Record
             sources_sha256=artifact.sha256(folder),
             shape=manifest.shape,
         ),
-        code=record.code(),
         machine=machine.fingerprint(),
         runs=[],
         deployments={form: record.deployment(folder, quality, costs[form])},
-        train_sha256=published.sha256["train"],
-        dev_sha256=published.sha256["dev"],
-        config_sha256=record.config_sha256(settings, task),
     )
 
 

@@ -28,24 +28,33 @@ def main() -> None:
     """Write leaderboard/results/<profile>/<method>/<task>.json."""
     method, task = sys.argv[1], sys.argv[2]
     settings = params.load()
+    made = record_of(
+        settings,
+        task,
+        method=_method(method, task, settings.seeds[0]),
+        machine=machine.fingerprint(training=settings.training.threads, timing=settings.measurement.threads),
+        runs=[_run(method, task, seed) for seed in settings.seeds],
+        deployments=_deployments(method, task, settings.seeds),
+    )
+    write_text(paths.record(settings.profile, method, task), seal.sealed(made))
+
+
+def record_of(settings: params.Params, task: str, **found: Any) -> Record:
+    """A record of what was `found`, on the data, the settings and the code of now."""
     card = read_model(paths.task_card(settings.profile, task), TaskCard)
-    record = Record(
+    return Record(
         schema_version=SCHEMA_VERSION,
         suite_version=settings.suite_version,
         profile=settings.profile,
         task=task,
         exam_sha256=card.sha256["exam"],
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        method=_method(method, task, settings.seeds[0]),
         code=code(),
-        machine=machine.fingerprint(training=settings.training.threads, timing=settings.measurement.threads),
-        runs=[_run(method, task, seed) for seed in settings.seeds],
-        deployments=_deployments(method, task, settings.seeds),
         train_sha256=card.sha256["train"],
         dev_sha256=card.sha256["dev"],
         config_sha256=config_sha256(settings, task),
+        **found,
     )
-    write_text(paths.record(settings.profile, method, task), seal.sealed(record))
 
 
 def config_sha256(settings: params.Params, task: str) -> dict[str, str]:

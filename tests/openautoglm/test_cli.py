@@ -85,6 +85,7 @@ def test_named_classes_and_indices_are_the_same_task(place, tmp_path, capsys):
     [
         ({"train": "t.csv:review,label\na,1\n"}, r"no column ['text']; it has ['review', 'label']"),
         ({"train": "t.csv:"}, "holds no rows"),
+        ({"train": "t.csv:text,label\na,1\nb,1\n"}, "every text is 'LABEL_1': nothing to learn"),
         ({"dev": "t.csv:text,label\na,nan\n"}, "Labels ['nan'] are unknown; the task lists ['LABEL_0', 'LABEL_1']"),
         ({"dev": "t.csv:text,label\na,\n"}, "row 1: the label is ''"),
         ({"dev": "t.csv:text,label\na,good\n"}, "Name them with --labels"),

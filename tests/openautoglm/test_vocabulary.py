@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
 from openautoglm import lowrank, vocabulary
@@ -91,3 +91,13 @@ def test_full_rank_is_exact_and_frequent_pieces_are_kept_better():
     assert (lowrank.factorise(table, counts, 12)(ids) - table(ids)).abs().max() < 1e-5
     error = (lowrank.factorise(table, counts, 6)(ids) - table(ids)).detach().square().sum(1)
     assert error[:5].mean() < 0.01 * error[5:].mean()
+
+
+def test_a_character_that_no_word_can_hold_takes_no_row():
+    """BERT cuts at marks and takes accents off: `##!` and `##é` could never be used, `##e` can."""
+    words = ["[UNK]", "good", *"ae!é", "##e", "##!", "##é"]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(["[UNK]"])
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    trimmed, _ = vocabulary.trim(tokenizer, ["good"], 7)
+    assert set(trimmed.get_vocab()) == {"[UNK]", "good", *"ae!é", "##e"}

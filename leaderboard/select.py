@@ -42,6 +42,15 @@ def fitting(rows: Sequence[Row], megabytes: float, milliseconds: float) -> list[
     return sorted(fit, key=lambda row: -row.figures["score"].value)
 
 
+def best(table: Table, fit: Sequence[Row]) -> Row | None:
+    """Of `fitting` rows the one of the highest score, or the smallest that the exam shows to be its equal."""
+    if not fit:
+        return None
+    signs = table.verdicts[table.rows.index(fit[0])]
+    equal = [row for row in fit if row.id == fit[0].id or signs[table.rows.index(row)] == TIED]
+    return min(equal, key=lambda row: row.figures["mb"].value)
+
+
 def not_told_apart(table: Table, row: Row, others: Sequence[Row]) -> list[Row]:
     """Those of the others that the exam cannot tell apart from the row."""
     signs = table.verdicts[table.rows.index(row)]

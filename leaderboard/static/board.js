@@ -81,7 +81,9 @@
       because.textContent = "Raise a limit: no row is known to be within both.";
       return;
     }
-    const best = fit[0], tied = fit.slice(1).filter((row) => "=?".includes(sign(best, row)));
+    const equal = fit.filter((row) => row === fit[0] || sign(fit[0], row) === "=");
+    const best = equal.reduce((least, row) => (row.values.mb < least.values.mb ? row : least));
+    const tied = fit.filter((row) => row !== best && "=?".includes(sign(best, row)));
     const link = Object.assign(document.createElement("a"), { id: "best", href: `methods/${best.method}.html`, textContent: best.method });
     const form = Object.assign(document.createElement("span"), { id: "best-form", className: "form", textContent: best.deployment });
     answer.replaceChildren(link, " ", form);

@@ -19,7 +19,7 @@ VERDICTS_UP_TO = 150  # rows whose pairwise verdicts the page carries: they grow
 def view(board: Board, rows: Table) -> dict[str, Any]:
     """The front."""
     fit = select.fitting(rows.rows, BUDGET["mb"], BUDGET["ms"])
-    best, said = fit[0] if fit else None, Saying(rows)
+    best, said = select.best(rows, fit), Saying(rows)
     tied = [f"{row.method}, {row.deployment}" for row in select.not_told_apart(rows, best, fit)[:3]] if best else []
     columns = {column.key: column for column in rows.columns}
     plots = [figures.scatter(rows, columns[key], title) for key, title in PICTURES]

@@ -39,13 +39,16 @@ def test_the_front_answers_ten_megabytes_and_five_milliseconds_without_scrolling
         assert box["y"] + box["height"] < 400
     assert page.locator("#mb").input_value() == "10"
     best = page.locator("#best").inner_text()
-    rows = json.loads(page.locator("#data").text_content())["rows"]
+    data = json.loads(page.locator("#data").text_content())
+    rows = data["rows"]
     fit = [
-        r
-        for r in rows
+        i
+        for i, r in enumerate(rows)
         if r["values"].get("mb", 99) <= 10 and r["values"].get("p50", 99) <= 5 and "score" in r["values"]
     ]
-    assert best == max(fit, key=lambda r: r["values"]["score"])["method"]
+    top = max(fit, key=lambda i: rows[i]["values"]["score"])
+    equal = [i for i in fit if i == top or data["verdicts"][top][i] == "="]
+    assert best == rows[min(equal, key=lambda i: rows[i]["values"]["mb"])]["method"]
     assert f"{len(fit)} of {len(rows)} rows fit" in page.locator("#because").inner_text()
 
 

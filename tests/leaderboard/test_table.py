@@ -196,6 +196,8 @@ def test_a_budget_is_answered_with_the_best_that_surely_fits(results):
     assert fit[0].figures["score"].value == max(r.figures["score"].value for r in inside)
     assert len(fit) == len(inside)
     assert select.fitting(made.rows, 0.001, 5) == []
+    assert select.best(made, []) is None
+    assert select.best(made, fit).figures["score"].value == fit[0].figures["score"].value
 
 
 def test_a_shared_rank_is_a_tie_only_where_the_exam_could_have_told(own):
@@ -209,7 +211,10 @@ def test_a_shared_rank_is_a_tie_only_where_the_exam_could_have_told(own):
     for task in GRID.tasks:
         change(own / f"default/teacher/{task}.json", equal)
     grid = store.Grid(["teacher"], GRID.tasks, GRID.deployments)
-    assert [row.shared for row in table.build(store.load(own, grid, "default")).rows] == ["=", "=", "="]
+    made = table.build(store.load(own, grid, "default"))
+    assert [row.shared for row in made.rows] == ["=", "=", "="]
+    smallest = min(made.rows, key=lambda row: row.figures["mb"].value)
+    assert select.best(made, select.fitting(made.rows, 1000, 1000)) is smallest  # of equals
 
 
 def test_a_speed_is_only_above_another_by_more_than_the_noise_floor(results):

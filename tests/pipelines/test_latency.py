@@ -23,8 +23,8 @@ QUICK = {"threads": 1, "pairs": 6, "block_s": 0.004, "warmup_s": 0.02}
 class Scripted:
     """Stands for a loaded artifact: each call takes a scripted time and is written down."""
 
-    def __init__(self, name, log, times):
-        self.name, self.log, self.times = name, log, iter(times)
+    def __init__(self, name, log, times, passes=1):
+        self.name, self.log, self.times, self.passes = name, log, iter(times), passes
 
     def call(self, text):
         self.log.append((self.name, text))
@@ -316,3 +316,15 @@ def test_the_idlest_core_is_taken(monkeypatch):
     readings = iter([before, after])
     monkeypatch.setattr(latency, "core_ticks", lambda: next(readings))
     assert worker.idlest_cores(1) == [1]
+
+
+def test_a_faster_candidate_passes_over_the_same_texts_more_often(monkeypatch):
+    """Its block is as long as the reference's; what a text takes is that of the first pass."""
+    log = []
+    monkeypatch.setattr(latency, "Guard", Calm)
+    fast = Scripted("C", log, led_in(chain([1.0, 1.0, 4.0, 4.0], repeat(2.5)), 4), passes=2)
+    got = latency.sample(Scripted("R", log, led_in(REFERENCE, 2)), {"c": fast}, TEXTS[:5], 2, 4)["c"]
+    assert [name for name, _ in log[:8]] == ["R"] * 3 + ["C"] * 5
+    assert [text for _, text in log[1:3]] * 2 == [text for _, text in log[4:8]]
+    assert got.candidate_ms == [2.5] * 4
+    assert [got.calls[text] for text in TEXTS[:2]] == [1.0, 1.0]

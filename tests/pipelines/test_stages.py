@@ -17,7 +17,7 @@ STAGES = {
     "compress": (["albert", "movie", "0"], r"runs/cards/albert\.json is missing"),
     "evaluate": (["albert", "movie", "0"], r"exam\.parquet is missing"),
     "measure": (["albert", "movie"], r"exam\.parquet is missing"),
-    "record": (["albert", "movie"], r"movie\.json is missing"),
+    "record": (["albert", "movie"], r"runs/cards/albert\.json is missing"),
     "board": ([], r"no results of teacher.*make repro"),
 }
 

@@ -1,4 +1,4 @@
-"""Open-AutoGLM: trimmed vocabulary, Fisher pruning with refit, progressive distillation, INT8 and INT4 by plan."""
+"""Open-AutoGLM: Fisher pruning with refit, progressive distillation, a coded embedding, INT8 and INT4 by plan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ KEPT = (
 )
 LEFT_OUT = (
     "This row prunes by one ratio over all layers; the search's structures, low-rank linears, re-parameterised "
-    "branches, quantisation-aware training and early exits are knobs that it leaves off. The vocabulary is the task's "
-    "own: the model is specific to it."
+    "branches, quantisation-aware training and early exits are knobs that it leaves off. The vocabulary "
+    "loses the pieces that the task's texts and others use least."
 )
 
 KNOBS = CompressionConfig().model_dump()

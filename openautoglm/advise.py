@@ -51,6 +51,7 @@ GENTLER = {
     "pruning": "a lower pruning_ratio (it was {pruning_ratio}), or more pruning_rounds (they were {pruning_rounds})",
     "vocabulary": "a larger vocabulary_size (it was {vocabulary_size}) or more texts in train, whose words it keeps",
     "embedding": "a higher embedding_rank (it was {embedding_rank}), or none: it costs bytes, not time",
+    "codes": "more embedding_codes (they were {embedding_codes}) or whole_rows: they cost bytes, not time",
     "distillation": "a lower learning_rate (it was {learning_rate}): training made it worse",
 }
 
@@ -101,10 +102,13 @@ def embedding_dominates(facts: Facts) -> Advice | None:
     share = facts.part_bytes.get("embedding", 0) / whole if whole else 0.0
     if share <= 0.4:
         return None
-    rank, size = facts.asked.get("embedding_rank"), facts.asked.get("vocabulary_size")
-    tries = ["vocabulary_size 8000" if size is None else f"a vocabulary_size below {size}"]
+    rank, codes, size = (facts.asked.get(knob) for knob in ("embedding_rank", "embedding_codes", "vocabulary_size"))
     width = (facts.report.get("before") or {}).get("embedding_size", 384)
-    tries.append(f"embedding_rank {width // 3}" if rank is None else f"an embedding_rank below {rank}")
+    if rank is not None:
+        tries = [f"an embedding_rank below {rank}"]
+    else:
+        tries = [f"embedding_codes {width // 8}" if codes is None else f"fewer embedding_codes than {codes}"]
+    tries.append("vocabulary_size 8000" if size is None else f"a vocabulary_size below {size}")
     return Advice(
         f"The embedding holds {share:.0%} of the weights' bytes, so pruning the encoder further saves little.",
         " and ".join(tries),

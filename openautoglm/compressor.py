@@ -1,7 +1,7 @@
 """AutoCompressor: the steps of Open-AutoGLM, one after the other, each switched by the config.
 
 vocabulary -> embedding rank -> rounds of (importance, refit, slice, recover) -> low-rank linears -> branches ->
-distillation -> fused branches -> precision plan -> quantisation-aware training -> exits
+distillation -> fused branches -> product codes -> precision plan -> quantisation-aware training -> exits
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openautoglm import architectures, dynamic, lowrank, pruning, reparam, sensitivity, vocabulary
+from openautoglm import architectures, codebooks, dynamic, lowrank, pruning, reparam, sensitivity, vocabulary
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.cost_table import Widths
 from openautoglm.distillation.data import Batch, Encoded, encode, limited
@@ -78,6 +78,7 @@ class _Plan:
         exit_steps = int(EXIT_SHARE * steps) if self.config.exits else 0
         qat_steps = int(self.config.qat_share * steps)
         self._distil(steps - exit_steps - qat_steps)
+        self._code_embedding()
         plan = self._plan()
         if qat_steps:
             self._quantise(plan, qat_steps)
@@ -87,33 +88,48 @@ class _Plan:
         return Student(self.model, tokenizer, plan, self.report, exits)
 
     def _shape(self) -> dict[str, Any]:
-        return {"parameters": parameter_count(self.model), **architectures.shape(self.model)}
+        words = parameter_count(architectures.word_embedding(self.model))
+        return {"parameters": parameter_count(self.model), "word_parameters": words, **architectures.shape(self.model)}
 
     def _tell(self, step: str, **found: Any) -> None:
         self.report["steps"].append({"step": step, "parameters": parameter_count(self.model), **found})
 
     def _trim(self) -> None:
-        """Drop word pieces that train does not use, and positions past the longest input."""
+        """Drop word pieces that train does not use, and positions past the longest input. Frequent pieces go first."""
         architectures.trim_positions(self.model, self.task.max_length)
-        if self.config.vocabulary_size is None:
+        if self.config.vocabulary_size is None and self.config.embedding_codes is None:
             return
         cut = limited(self.tokenizer, self.task.max_length)
         texts = self.task.train.texts
         trimmed, old_ids = vocabulary.trim(cut, texts, self.config.vocabulary_size)
         vocabulary.keep_rows(self.model, old_ids)
         self.tokenizer = trimmed
-        self._tell("vocabulary", pieces=len(old_ids), task_specific=True)
+        self._tell("vocabulary", pieces=len(old_ids), task_specific=self.config.vocabulary_size is not None)
 
     def _factorise_embedding(self) -> None:
         if self.config.embedding_rank is None:
             return
-        counts = torch.bincount(
-            torch.tensor([i for ids in self.train.ids for i in ids]), minlength=self.model.config.vocab_size
-        )
         table = architectures.word_embedding(self.model).cpu()
-        architectures.set_word_embedding(self.model, lowrank.factorise(table, counts, self.config.embedding_rank))
+        smaller = lowrank.factorise(table, self._counts(), self.config.embedding_rank)
+        architectures.set_word_embedding(self.model, smaller)
         self.model.to(device())
         self._tell("embedding", rank=self.config.embedding_rank, dev_score=self._score())
+
+    def _code_embedding(self) -> None:
+        """Product codes, after training: it would move the centroids for train's pieces, and all others with them."""
+        codes, whole = self.config.embedding_codes, self.config.whole_rows
+        if codes is None:
+            return
+        coded = codebooks.encode_rows(architectures.word_embedding(self.model), self._counts(), codes, whole)
+        coded.codebooks.requires_grad_(False)
+        architectures.set_word_embedding(self.model, coded)
+        self.model.to(device())
+        self._tell("product codes", codes=codes, whole_rows=whole, dev_score=self._score())
+
+    def _counts(self) -> Tensor:
+        """How often each piece occurs in train, (vocabulary,)."""
+        ids = torch.tensor([i for text in self.train.ids for i in text])
+        return torch.bincount(ids, minlength=self.model.config.vocab_size)
 
     def _prune(self) -> int:
         """Rounds of pruning with recovery in between; the optimiser steps that are left."""

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from openautoglm.cost_table import Widths
 from openautoglm.errors import UserError
@@ -40,6 +40,12 @@ class CompressionConfig(BaseModel):
         None, ge=200, description="keep the most frequent word pieces of train (and every character); null: all"
     )
     embedding_rank: int | None = Field(None, ge=1, description="rank of the word embedding; null: full")
+    embedding_codes: int | None = Field(
+        None, ge=1, description="bytes of a word piece in product codes; null: whole rows for all"
+    )
+    whole_rows: int = Field(
+        2000, ge=1, description="with `embedding_codes`, so many of the most frequent pieces keep whole rows"
+    )
     linear_rank_share: float | None = Field(
         None, gt=0, le=1, description="low-rank linears with this share of the encoder's weights; null: whole"
     )
@@ -83,6 +89,12 @@ class CompressionConfig(BaseModel):
 
         check_plan(precision)
         return precision
+
+    @model_validator(mode="after")
+    def _one_kind_of_embedding(self) -> CompressionConfig:
+        if self.embedding_rank is not None and self.embedding_codes is not None:
+            raise ValueError("embedding_rank and embedding_codes are both given: give one of them")
+        return self
 
     def plan(self) -> dict[str, str]:
         """Number formats of the parts of the model (openautoglm.quantization.onnx_graph)."""

@@ -113,6 +113,28 @@ class FactorisedEmbedding(nn.Module):
         return self.projection(self.table(input_ids))
 
 
+class CodedEmbedding(nn.Module):
+    """A word embedding in which only the first pieces have rows of their own. Each of the others has a few bytes, and
+    each byte names one of 256 short vectors (as many as there are pieces, where they are fewer) for its place.
+    """
+
+    codes: Tensor  # (coded pieces, bytes) uint8
+
+    def __init__(self, whole: int, coded: int, codes: int, hidden: int) -> None:
+        super().__init__()
+        self.centroids = min(256, coded)  # of each place
+        self.whole = nn.Embedding(whole, hidden)
+        self.codebooks = nn.Embedding(codes * self.centroids, hidden // codes)
+        self.register_buffer("codes", torch.zeros(coded, codes, dtype=torch.uint8))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(batch, length) ids -> (batch, length, hidden)."""
+        whole = self.whole.num_embeddings
+        first = torch.arange(0, self.codebooks.num_embeddings, self.centroids, device=input_ids.device)
+        coded = self.codebooks(self.codes[(input_ids - whole).clamp(min=0)].long() + first).flatten(-2)
+        return torch.where((input_ids < whole)[..., None], self.whole(input_ids.clamp(max=whole - 1)), coded)
+
+
 @torch.no_grad()
 def narrow(linear: nn.Linear, *, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
     """Keep some outputs (rows) or inputs (columns) of a linear, in place."""

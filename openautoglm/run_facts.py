@@ -111,7 +111,7 @@ def _score(deployment: dict[str, Any] | None) -> float | None:
 
 def _encoder(shape: dict[str, Any] | None) -> int | None:
     """Parameters outside the word table, to which the work on a text is proportional but for attention's own part."""
-    return shape["parameters"] - shape["vocabulary"] * shape["embedding_size"] if shape else None
+    return shape["parameters"] - shape["word_parameters"] if shape and "word_parameters" in shape else None
 
 
 def _part_bytes(folder: Path) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
@@ -146,5 +147,6 @@ def refuse_foreign(folder: Path, mark: str) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Stored parameters; shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Stored parameters, shared ones once, and the codes of a coded embedding."""
+    codes = [buffer for buffer in model.buffers() if buffer.dtype == torch.uint8]
+    return sum(tensor.numel() for tensor in (*model.parameters(), *codes))

@@ -1,7 +1,7 @@
 """Keep the word pieces that a task uses. The model becomes specific to the task, and its summary says so.
 
 Every single character stays (and its ## form, where it can stand inside a word; of a byte-level vocabulary, every
-byte), so that a word outside the vocabulary decomposes instead of becoming [UNK]. Ids keep their order.
+byte), so that a word outside the vocabulary decomposes instead of becoming [UNK].
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import torch
@@ -19,40 +20,44 @@ from torch import nn
 from openautoglm import architectures
 
 
-def trim(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> tuple[Tokenizer, list[int]]:
-    """A tokenizer with the `size` most used pieces of `texts`, and the old ids of its pieces in order.
+def trim(tokenizer: Tokenizer, texts: Sequence[str], size: int | None) -> tuple[Tokenizer, list[int]]:
+    """A tokenizer with `size` pieces (None: all that can occur), and their old ids in the order of the new ones.
 
-    Special pieces and characters are kept first, and count. A text whose pieces are all kept is cut as before: a BPE
-    piece stays with every shorter piece that its merges pass through. ValueError where the vocabulary is neither
-    WordPiece nor byte-level BPE.
+    Special pieces and characters are kept first, then the most used pieces of `texts`. Where these use fewer, the
+    lowest ids fill up: a vocabulary is sorted by how frequent its pieces were where it was made, and other texts will
+    use them. New ids go from the special and the most used pieces to the least. A text whose pieces are all kept is cut
+    as before: a BPE piece stays with every shorter piece that its merges pass through. ValueError where the vocabulary
+    is neither WordPiece nor byte-level BPE.
     """
     state = json.loads(tokenizer.to_str())
     kind = _kind(state)
     vocabulary = dict(state["model"]["vocab"]) | {token["content"]: token["id"] for token in state["added_tokens"]}
-    pieces = {i: piece for piece, i in vocabulary.items()}
     special = {token["content"] for token in state["added_tokens"]}
-    kept = {piece for piece in vocabulary if piece in special or _is_needed_character(tokenizer, piece)}
-    merges = _Merges(state["model"].get("merges", []))
     counts: Counter[int] = Counter()
     for encoding in _untruncated(tokenizer).encode_batch_fast(list(texts)):
         counts.update(encoding.ids)
-    for i, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        needed = {pieces[i]} | (merges.passed_through(pieces[i]) if kind == "BPE" else set())
-        if len(kept | needed) > size:
-            break
-        kept |= needed
-    old_ids = sorted(vocabulary[piece] for piece in kept)
-    return _with_vocabulary(state, {pieces[old]: new for new, old in enumerate(old_ids)}), old_ids
+    used = {piece: inf if piece in special else counts[i] for piece, i in vocabulary.items()}
+    ranked = sorted(vocabulary, key=lambda piece: (-used[piece], vocabulary[piece]))
+    if kind == "WordPiece":
+        ranked = [piece for piece in ranked if piece in special or _can_occur(tokenizer, piece)]
+    if size is not None:
+        merges = _Merges(state["model"].get("merges", []))
+        kept = {piece for piece in ranked if piece in special or len(piece.removeprefix("##")) == 1}
+        for piece in ranked:
+            needed = {piece} | (merges.passed_through(piece) if kind == "BPE" else set())
+            if len(kept) + len(needed - kept) > size:
+                break
+            kept |= needed
+        ranked = [piece for piece in ranked if piece in kept]
+    return _with_vocabulary(state, {piece: new for new, piece in enumerate(ranked)}), [vocabulary[p] for p in ranked]
 
 
-def _is_needed_character(tokenizer: Tokenizer, piece: str) -> bool:
-    """A character, or a ## form that some word can hold: not of a mark that is cut off, or normalised away."""
-    character = piece.removeprefix("##")
-    if len(character) != 1 or character == piece:
-        return len(character) == 1
-    text = tokenizer.normalizer.normalize_str(f"a{character}") if tokenizer.normalizer else f"a{character}"
+def _can_occur(tokenizer: Tokenizer, piece: str) -> bool:
+    """Whether some word can hold the piece of a WordPiece vocabulary: no [unused7], no mark that is normalised away."""
+    start, rest = ("a", piece[2:]) if piece.startswith("##") and len(piece) > 2 else ("", piece)
+    text = tokenizer.normalizer.normalize_str(start + rest) if tokenizer.normalizer else start + rest
     words = tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else [(text, None)]
-    return any(word.endswith(f"a{character}") for word, _ in words)
+    return [word for word, _ in words] == [start + rest]
 
 
 def keep_rows(model: Any, old_ids: list[int]) -> None:

@@ -12,8 +12,8 @@ and, where the family can be compressed and not only be a student,
     trim_positions(model, length)  keep the position embeddings that texts of `length` pieces need
 
 The model's forward takes `input_ids` and `attention_mask`, padded on the right with any id, and answers with `.logits`
-and, where asked, `.hidden_states`. What was removed stands in its config (`slices`, `embedding_rank`, `linear_ranks`),
-so that `build` makes it again.
+and, where asked, `.hidden_states`. What was made smaller stands in its config (`slices`, `embedding_rank` or
+`embedding_codes` and `whole_rows`, `linear_ranks`), so that `build` makes it again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from openautoglm import factors
-from openautoglm.parts import FactorisedEmbedding, Layer
+from openautoglm.parts import CodedEmbedding, FactorisedEmbedding, Layer
 
 KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -49,6 +49,9 @@ def build(config: dict[str, Any]) -> Any:
     if rank := config.get("embedding_rank"):
         table = word_embedding(model)
         set_word_embedding(model, FactorisedEmbedding(table.num_embeddings, rank, table.embedding_dim))
+    if codes := config.get("embedding_codes"):
+        table, whole = word_embedding(model), config["whole_rows"]
+        set_word_embedding(model, CodedEmbedding(whole, table.num_embeddings - whole, codes, table.embedding_dim))
     return factors.restore(model, config.get("linear_ranks") or {})
 
 
@@ -75,17 +78,22 @@ def trim_positions(model: Any, length: int) -> None:
 
 
 def word_embedding(model: Any) -> Any:
-    """The word embedding: nn.Embedding, or FactorisedEmbedding after factorisation."""
+    """The word embedding: nn.Embedding, or what made it smaller (FactorisedEmbedding, CodedEmbedding)."""
     return model.get_input_embeddings()
 
 
 def set_word_embedding(model: Any, embedding: Any) -> None:
     """Replace the word embedding, and say its shape in the config."""
     model.set_input_embeddings(embedding)
-    factorised = isinstance(embedding, FactorisedEmbedding)
-    table = embedding.table if factorised else embedding
-    model.config.vocab_size = table.num_embeddings
-    model.config.embedding_rank = table.embedding_dim if factorised else None
+    model.config.embedding_rank = model.config.embedding_codes = model.config.whole_rows = None
+    if isinstance(embedding, CodedEmbedding):
+        coded, model.config.embedding_codes = embedding.codes.shape
+        model.config.whole_rows = embedding.whole.num_embeddings
+        model.config.vocab_size = model.config.whole_rows + coded
+    elif isinstance(embedding, FactorisedEmbedding):
+        model.config.vocab_size, model.config.embedding_rank = embedding.table.weight.shape
+    else:
+        model.config.vocab_size = embedding.num_embeddings
 
 
 def read_state(model: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -110,9 +118,16 @@ def shape(model: Any) -> dict[str, Any]:
         "heads": heads,
         "ffn": ffn,
         "vocabulary": config.vocab_size,
-        "embedding_size": getattr(config, "embedding_rank", None) or word_embedding(model).embedding_dim,
+        "embedding_size": _embedding_size(model),
         **module.shape(model),
     }
+
+
+def _embedding_size(model: Any) -> int:
+    """Numbers a word piece has: the table's width, the rank, or the codes."""
+    config = model.config
+    made_smaller = getattr(config, "embedding_rank", None) or getattr(config, "embedding_codes", None)
+    return made_smaller or word_embedding(model).embedding_dim
 
 
 def _compressible(model: Any) -> ModuleType:

@@ -5,11 +5,16 @@ ONNX Runtime's quantizer gives a whole table one scale; a scale a row keeps far 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from openautoglm.quantization import four_bits
+
+# The table of words, in a module's path or a weight's name: whole, factorised, or the rows that a coded one keeps.
+WORDS = re.compile(r"(word_embeddings|embed_tokens)(\.table|\.whole)?(\.weight)?$")
 
 
 def lookups(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -26,7 +31,7 @@ def store(model: onnx.ModelProto, words: str) -> None:
     for node in lookups(model):
         name, ids, out = node.input[0], node.input[1], node.output[0]
         table, codes = _take(model, name), f"{name}_quantized"
-        if words == "int4" and ids == "input_ids":
+        if words == "int4" and WORDS.search(name):
             scale = four_bits.store(model, codes, table)[:, None]
         else:
             rows, scale = int8(table, axis=1)

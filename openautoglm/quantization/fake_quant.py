@@ -21,8 +21,6 @@ from torch.nn import functional as F
 from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.observers import SlidingRange, scale_and_zero_point
 
-WORDS = re.compile(r"word_embeddings|embed_tokens")  # other tables stay in INT8 where words are in 4 bits
-
 
 @contextmanager
 def fake_quantised(model: nn.Module, plan: Mapping[str, str], *, window: int | None = None) -> Iterator[None]:
@@ -34,7 +32,7 @@ def fake_quantised(model: nn.Module, plan: Mapping[str, str], *, window: int | N
     onnx_graph.check_plan(plan)
     changed: list[Any] = []
     for name, module in model.named_modules():
-        if forward := _forward(module, plan, part_of(name), bool(WORDS.search(name)), window):
+        if forward := _forward(module, plan, part_of(name), bool(embedding_tables.WORDS.search(name)), window):
             module.forward = forward  # type: ignore[method-assign]
             changed.append(module)
     try:

@@ -13,7 +13,7 @@ from openautoglm.errors import UserError
 from openautoglm.run_facts import Facts, read_run
 
 ASKED = {"pruning_ratio": 0.6, "pruning_rounds": 2, "embedding_rank": None, "vocabulary_size": 8000}
-SHAPE = {"parameters": 100, "vocabulary": 5, "embedding_size": 8, "ffn": [100, 100]}
+SHAPE = {"parameters": 100, "word_parameters": 40, "embedding_size": 8, "ffn": [100, 100]}
 REPORT = {
     "asked": ASKED,
     "before": SHAPE,
@@ -56,7 +56,7 @@ def curve(*scores):
         (rules.still_rising, {"curve": curve(0.8, 0.85)}, ["5.0 points in the last pass", "--epochs"]),
         (rules.overfitted, {"curve": curve(0.8, 0.9, 0.88, 0.87)}, ["after pass 2 of 4", "3.0 points lower"]),
         (rules.quantisation_loses, {"int8_score": 0.88}, ["2.1 points (0.9010 to 0.8800)", "qat_share"]),
-        (rules.embedding_dominates, {"part_bytes": {"embedding": 60, "head": 40}}, ["60%", "below 8000", "rank 2"]),
+        (rules.embedding_dominates, {"part_bytes": {"embedding": 60, "head": 40}}, ["60%", "below 8000", "codes 1"]),
         (rules.overhead_bound, {"delivered": 1.1}, ["3.0x less work", "only 1.1x faster"]),
         (rules.tokenisation_bound, {"tokenize_share": 0.4}, ["40%", "--max-length"]),
         (rules.hollow_layers, {"report": REPORT | {"after": SHAPE | {"ffn": [60, 3]}}}, ["layer 1 (3 of 100)"]),

@@ -215,11 +215,12 @@ def test_transformers_own_model_is_adopted(given):
     assert all(torch.equal(value, weights[name].float()) for name, value in again.state_dict().items())
 
 
+@pytest.mark.parametrize("embedding", [{"embedding_rank": 8}, {"embedding_codes": 8, "whole_rows": 40}])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_auto_compressor_takes_every_family(name, tmp_path):
+def test_auto_compressor_takes_every_family(name, embedding, tmp_path):
     given = teacher(name, TASK)
     size = 300 if name in ("roberta", "glm") else 200
-    config = {"pruning_ratio": 0.5, "vocabulary_size": size, "embedding_rank": 8, "learning_rate": 1e-3}
+    config = {"pruning_ratio": 0.5, "vocabulary_size": size, "learning_rate": 1e-3} | embedding
     student = AutoCompressor(given, config).run(TASK, Budget(24, 16))
     before, after = student.report["before"], student.report["after"]
     assert np.sum(after["ffn"]) < np.sum(before["ffn"])

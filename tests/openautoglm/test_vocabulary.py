@@ -29,6 +29,20 @@ def test_known_words_keep_their_rows_and_unknown_ones_decompose(case):
     assert trimmed.token_to_id("[PAD]") == 0
 
 
+def test_pieces_that_no_text_uses_fill_up_by_their_ids(case):
+    """A vocabulary is sorted by frequency where it was made: what other texts use most comes first."""
+    given = case[0].tokenizer
+    free = [piece for piece, _ in sorted(given.get_vocab().items(), key=lambda item: item[1]) if len(piece) > 3]
+    words = [piece for piece in free if piece.isalpha()]
+    trimmed, old_ids = vocabulary.trim(given, [words[4]], 5 + 2 * 26 + 3)
+    kept = set(trimmed.get_vocab())
+    assert {word for word in words if word in kept} == {words[4], words[0], words[1]}
+    assert len(set(old_ids)) == trimmed.get_vocab_size() == 5 + 2 * 26 + 3
+    whole, ids = vocabulary.trim(given, [words[4]], None)
+    assert set(whole.get_vocab()) == set(given.get_vocab())
+    assert ids.index(given.token_to_id(words[4])) == 5  # behind the special pieces
+
+
 def test_a_byte_level_vocabulary_cuts_kept_texts_as_before(case):
     """A text whose pieces are all kept keeps its cut, another text decomposes; nothing becomes unknown."""
     texts = case[1].train.texts
@@ -93,11 +107,11 @@ def test_full_rank_is_exact_and_frequent_pieces_are_kept_better():
     assert error[:5].mean() < 0.01 * error[5:].mean()
 
 
-def test_a_character_that_no_word_can_hold_takes_no_row():
-    """BERT cuts at marks and takes accents off: `##!` and `##é` could never be used, `##e` can."""
-    words = ["[UNK]", "good", *"ae!é", "##e", "##!", "##é"]
+def test_a_piece_that_no_word_can_hold_takes_no_row():
+    """BERT cuts at marks and takes accents off: `##!`, `é` and `[unused7]` could never be used, `##e` can."""
+    words = ["[UNK]", "[unused7]", "good", *"ae!é", "##e", "##!", "##é"]
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.add_special_tokens(["[UNK]"])
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trimmed, _ = vocabulary.trim(tokenizer, ["good"], 7)
-    assert set(trimmed.get_vocab()) == {"[UNK]", "good", *"ae!é", "##e"}
+    trimmed, _ = vocabulary.trim(tokenizer, ["good"], None)
+    assert set(trimmed.get_vocab()) == {"[UNK]", "good", *"ae!", "##e"}

@@ -1,0 +1,112 @@
+"""Product codes of the word embedding: k-means beside scikit-learn's, frequent pieces nearer, saved, exported."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+from openautoglm import AutoCompressor, Budget, artifact, codebooks
+from openautoglm.config import ConfigError
+from openautoglm.inspection import stored
+from openautoglm.runtime import Predictor
+from openautoglm.student import Student
+
+
+@pytest.fixture
+def table():
+    torch.manual_seed(0)
+    return torch.nn.Embedding.from_pretrained(torch.randn(1500, 32) @ torch.randn(32, 32))
+
+
+def distortion(vectors, centroids, nearest, weights):
+    return float((weights * (vectors - centroids[nearest]).square().sum(1)).sum())
+
+
+def test_k_means_is_as_good_as_scikit_learns():
+    torch.manual_seed(0)
+    vectors, weights = torch.randn(2000, 4).double(), torch.rand(2000).double()
+    centroids, nearest = codebooks.k_means(vectors, weights, 64)
+    theirs = KMeans(64, n_init=1, random_state=0).fit(vectors.numpy(), sample_weight=weights.numpy())
+    assert distortion(vectors, centroids, nearest, weights) < 1.05 * theirs.inertia_
+    assert torch.equal(nearest, torch.cdist(vectors, centroids).argmin(1))
+
+
+def test_the_first_rows_stay_and_a_later_one_is_what_its_codes_name(table):
+    coded = codebooks.encode_rows(table, torch.ones(1500), 8, whole=100)
+    rows = coded(torch.tensor([[3, 700, 99, 1499, 100]]))
+    assert rows.shape == (1, 5, 32)
+    assert coded.codes.dtype == torch.uint8
+    assert torch.equal(rows[0, [0, 2]], table.weight[[3, 99]])
+    books = coded.codebooks.weight.view(8, 256, 4)
+    for row, piece in zip(rows[0, [1, 3, 4]], (700, 1499, 100), strict=True):
+        named = torch.cat([books[place, code] for place, code in enumerate(coded.codes[piece - 100].tolist())])
+        assert torch.equal(row, named)
+
+
+def test_more_codes_are_nearer_and_frequent_pieces_are_nearest(table):
+    counts = torch.zeros(1500)
+    counts[100:150] = 400
+
+    def missed(codes, of):
+        coded = codebooks.encode_rows(table, counts, codes, whole=100)
+        return float((coded(of) - table(of)).square().sum().detach())
+
+    often, seldom = torch.arange(100, 150), torch.arange(150, 200)
+    assert missed(16, seldom) < missed(8, seldom) < missed(4, seldom)
+    assert missed(8, often) < 0.5 * missed(8, seldom)
+
+
+def test_few_pieces_are_kept_as_they_are(table):
+    few = torch.nn.Embedding.from_pretrained(table.weight[:140])
+    coded = codebooks.encode_rows(few, torch.ones(140), 4, whole=100)
+    torch.testing.assert_close(coded(torch.arange(140)), few.weight.data)
+
+
+def test_what_cannot_be_coded_is_refused(table):
+    with pytest.raises(ValueError, match=r"32 wide in 5 codes a piece: give one of \[1, 2, 4, 8, 16, 32\]"):
+        codebooks.encode_rows(table, torch.ones(1500), 5, whole=100)
+    with pytest.raises(ValueError, match="1500 whole rows, but there are 1500 pieces"):
+        codebooks.encode_rows(table, torch.ones(1500), 8, whole=1500)
+
+
+def test_rank_and_codes_exclude_one_another(case):
+    with pytest.raises(ConfigError, match="embedding_rank and embedding_codes"):
+        AutoCompressor(case[0], {"embedding_rank": 8, "embedding_codes": 8})
+
+
+@pytest.fixture(scope="module")
+def student(case):
+    teacher, task = case
+    config = {
+        "pruning_ratio": 0.3,
+        "embedding_codes": 8,
+        "whole_rows": 20,
+        "learning_rate": 1e-3,
+        "precision": {"embedding": "int4"},
+    }
+    return AutoCompressor(teacher, config).run(task, Budget(60, 16))
+
+
+def test_the_student_learns_is_saved_and_loads_again(case, student, tmp_path):
+    teacher, task = case
+    assert student.evaluate(task.dev)[task.metrics[0]] > 0.8
+    told = next(step for step in student.report["steps"] if step["step"] == "product codes")
+    assert told["codes"] == student.report["after"]["embedding_size"] == 8
+    assert student.tokenizer.get_vocab_size() == student.model.config.vocab_size
+    assert student.tokenizer.encode(task.dev.texts[0]).tokens == teacher.tokenizer.encode(task.dev.texts[0]).tokens
+    loaded = Student.load(student.save(tmp_path / "s"))
+    assert loaded.evaluate(task.dev) == student.evaluate(task.dev)
+
+
+def test_the_artifact_holds_a_byte_a_code_and_answers_alike(case, student, tmp_path):
+    task = case[1]
+    folder = student.export(tmp_path / "plan", task=task)
+    codes = next(tensor for tensor in stored(folder) if tensor.place.endswith("codes"))
+    pieces = student.model.config.vocab_size - 20
+    assert (codes.format, codes.shape, codes.bytes) == ("UINT8", (pieces, 8), 8 * pieces)
+    plain = student.export(tmp_path / "plain", "onnx-fp32", task=task)
+    ours, exact = (Predictor(f).logits(task.dev.texts) for f in (folder, plain))
+    assert np.mean(ours.argmax(1) == exact.argmax(1)) > 0.95
+    assert artifact.size(folder) < artifact.size(plain)

@@ -136,7 +136,7 @@ class Launch(Strict):
     control_reference_ms: list[float]
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
-    dropped_pairs: int = Field(ge=0, description="pairs repeated because the host stole time")
+    dropped_pairs: int = Field(ge=0, description="pairs repeated because a neighbour disturbed them")
     pressure: float | None = Field(
         None, ge=0, description="share of the launch's time in which some process waited for a core (pressure stall)"
     )

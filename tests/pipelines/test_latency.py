@@ -16,6 +16,7 @@ from pipelines.instruments import latency, worker
 from pipelines.tiny import make_task, make_teacher
 from tests.pipelines.tiny_artifacts import TEXTS, write
 
+latency_probe = latency.Probe
 REFERENCE, CANDIDATE = repeat(10.0), repeat(5.0)
 QUICK = {"threads": 1, "pairs": 6, "block_s": 0.004, "warmup_s": 0.02}
 
@@ -29,6 +30,15 @@ class Scripted:
     def call(self, text):
         self.log.append((self.name, text))
         return next(self.times)
+
+
+class Still:
+    """A probe that always finds the same."""
+
+    quickest = 1.0
+
+    def __call__(self):
+        return 1.0
 
 
 class Calm:
@@ -47,6 +57,26 @@ def disturbed_at(*pairs):
             return next(count) in pairs
 
     return Guard
+
+
+def probing(*took):
+    """A probe class that finds these, and 1.0 ever after. The first one is of before any pair; a pair has three."""
+    times = chain(took, repeat(1.0))
+
+    class Probe:
+        quickest = float("inf")
+
+        def __call__(self):
+            found = next(times)
+            self.quickest = min(self.quickest, found)
+            return found
+
+    return Probe
+
+
+@pytest.fixture(autouse=True)
+def _still(monkeypatch):
+    monkeypatch.setattr(latency, "Probe", Still)
 
 
 def sampled(monkeypatch, guard, *, pairs=4, block=2, reference=REFERENCE, candidate=CANDIDATE):
@@ -103,6 +133,40 @@ def test_a_disturbed_pair_is_dropped_whole_and_repeated(monkeypatch):
     assert len(log) == 4 * (4 + 1)
     blocks = [[text for _, text in log[i : i + 2]] for i in range(0, len(log), 4)]
     assert blocks[1] == blocks[2]  # with the same texts: none is lost to a neighbour
+
+
+def test_a_pair_beside_a_slow_probe_is_dropped_and_another_taken(monkeypatch):
+    quiet, loud = [1.0, 1.05, 1.0], [1.0, 1.2, 1.0]
+    monkeypatch.setattr(latency, "Probe", probing(1.0, *quiet, *loud))
+    reference = chain([10, 10], [99, 99], repeat(10.0))
+    got, log = sampled(monkeypatch, Calm, candidate=repeat(5.0), reference=reference)
+    assert got.dropped == 1
+    assert got.reference_ms == [10.0] * 4  # the second pair's 99 is gone
+    assert len(log) == 4 * (4 + 2)  # pairs come in twos, R C C R
+
+
+def test_what_was_taken_before_the_machine_grew_quiet_is_dropped_too(monkeypatch):
+    monkeypatch.setattr(latency, "Probe", probing(1.5, *[1.5] * 6))
+    got, _ = sampled(monkeypatch, Calm, candidate=chain([9.0] * 4, repeat(5.0)))
+    assert got.dropped == 2
+    assert got.candidate_ms == [5.0] * 4
+    assert got.calls == dict.fromkeys(TEXTS[:5], 5.0)
+
+
+def test_on_a_machine_that_is_never_quiet_the_quietest_pairs_are_kept(monkeypatch):
+    slowness = chain.from_iterable([ms] * 3 for ms in (1.9, 1.2, 1.4, 1.3, 1.8, 1.7, 1.25, 1.6))
+    monkeypatch.setattr(latency, "Probe", probing(1.0, *slowness))
+    got, log = sampled(monkeypatch, Calm, candidate=chain.from_iterable([float(i)] * 2 for i in count()))
+    assert len(log) == 4 * 8  # twice as many as are wanted, and no more
+    assert got.candidate_ms == [1.0, 2.0, 3.0, 6.0]
+    assert got.dropped == 4
+
+
+def test_the_probe_is_the_quickest_of_its_runs(monkeypatch):
+    probe, clock = latency_probe(), iter([0.0, 0.001, 0.01, 0.04, 0.05, 0.052, 0.06, 0.061])
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
+    assert probe() == pytest.approx(1.0)
+    assert probe.quickest == pytest.approx(1.0)
 
 
 def test_a_slow_pair_is_kept_where_nothing_disturbed_it(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,24 +23,30 @@ HERE = Path(__file__).parent
 PAGES = {"index": front, "carbon": footprint, "claims": claims, "measurement": measurement}
 
 
-def build(results: Path, grid: Grid, site: Path, *, profile: str | None = None) -> Path:
+def build(
+    results: Path, grid: Grid, site: Path, *, profile: str = "default", beside: Mapping[str, Grid] | None = None
+) -> Path:
     """Draw the site of one profile's records into `site`, built aside and renamed; returns its index.html.
 
-    profile None: the fullest that is complete for the teacher and a method more. Missing cells are shown as missing.
-    BoardError, with one message, where there is nothing to draw or a file is broken.
+    beside: other profiles, each drawn in a folder of its name where it has records; the sites lead to one another.
+    Missing cells are shown as missing. BoardError, with one message, where nothing is to be drawn or a file is broken.
     """
     board = store.load(results, grid, profile)
     if not board.records:
         raise BoardError(f"{results}: no usable record of profile {board.profile}. Make them first: make repro.")
+    others = [store.load(results, wanted, name) for name, wanted in (beside or {}).items()]
+    others = [other for other in others if other.records]
     with replacing_folder(Path(site)) as aside:
-        write(board, aside)
+        write(board, aside, {f"{other.profile}/index.html": other for other in others})
+        for other in others:
+            write(other, aside / other.profile, {"../index.html": board})
     return Path(site) / "index.html"
 
 
-def write(board: Board, folder: Path) -> None:
-    """Every file of the site into an empty folder."""
+def write(board: Board, folder: Path, beside: Mapping[str, Board] | None = None) -> None:
+    """Every file of the site into an empty folder; `beside`: the address, from there, of another profile's board."""
     rows = table.build(board)
-    shared = common.shared(board, rows)
+    shared = common.shared(board, rows) | {"beside": {at: common.made(other) for at, other in (beside or {}).items()}}
     for page, module in PAGES.items():
         _page(folder / f"{page}.html", page, shared | module.view(board, rows))
     for name in board.grid.methods:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from leaderboard.metrics import METRICS
-from leaderboard.schema import PROFILES, Profile, Record, Strict, TaskCard, Tuning
+from leaderboard.schema import Profile, Record, Strict, TaskCard, Tuning
 
 Model = TypeVar("Model", bound=Strict)
 BEYOND = 1e15
@@ -51,13 +51,10 @@ class Board:
         return {task: self.records[method, task] for task in self.grid.tasks if (method, task) in self.records}
 
 
-def load(results: Path, grid: Grid, profile: str | None = None) -> Board:
-    """Read one profile's records; None: the fullest that is complete for the teacher and one method more.
-
-    Where none is complete, the fullest that holds anything; BoardError where nothing is there or a file is broken.
-    """
+def load(results: Path, grid: Grid, profile: str = "default") -> Board:
+    """Read one profile's records, those that are there; BoardError where a file is broken."""
     folder = Path(results)
-    board = _fullest(folder, grid) if profile is None else _load(folder, grid, profile)
+    board = _load(folder, grid, profile)
     found = {cell: _read(folder / "tuning" / cell[0] / f"{cell[1]}.json", Tuning) for cell in _cells(grid)}
     tuning = {cell: trials for cell, trials in found.items() if trials}
     return replace(board, ablations=_load(folder, _ablated(folder), "ablations"), tuning=tuning)
@@ -70,25 +67,8 @@ def _ablated(results: Path) -> Grid:
     return Grid(list(methods), [path.stem for path in there if path.parent.name == "tasks"], {})
 
 
-def _fullest(folder: Path, grid: Grid) -> Board:
-    there = [p for p in reversed(PROFILES) if any((folder / p / m / f"{t}.json").is_file() for m, t in _cells(grid))]
-    if not there:
-        raise BoardError(f"{folder}: no results of {', '.join(grid.methods)} yet. Make them first: make repro.")
-    boards = [_load(folder, grid, p) for p in there]
-    return next((board for board in boards if _complete(board)), boards[0])
-
-
 def _cells(grid: Grid) -> list[tuple[str, str]]:
     return [(method, task) for method in grid.methods for task in grid.tasks]
-
-
-def _complete(board: Board) -> bool:
-    def whole(method: str) -> bool:
-        forms = set(board.grid.deployments_of(method))
-        records = board.of(method)
-        return len(records) == len(board.grid.tasks) and all(forms <= set(r.deployments) for r in records.values())
-
-    return whole("teacher") and any(whole(method) for method in board.grid.methods if method != "teacher")
 
 
 def _load(results: Path, grid: Grid, profile: str) -> Board:

@@ -7,6 +7,9 @@ from leaderboard.store import BoardError, Grid
 from pipelines import params
 from pipelines.errors import UserError, stage
 from pipelines.params import Params, paths
+from pipelines.workspace import overlaid
+
+FULL = "full"
 
 
 def grid(settings: Params) -> Grid:
@@ -17,11 +20,14 @@ def grid(settings: Params) -> Grid:
 
 
 def main() -> None:
-    """Write site/: in the project the fullest profile that there is, in the folder of a profile its own."""
+    """Write site/: the profile of params.yaml and, in the project itself, the full one in a folder beside it."""
     settings = params.load()
-    profile = None if settings.profile == "default" else settings.profile
+    beside = {}
+    if settings.profile == "default":
+        beside[FULL] = grid(params.checked(overlaid(FULL), f"profiles/{FULL}.yaml"))
+    results = paths.results(settings.profile).parent
     try:
-        render.build(paths.results(settings.profile).parent, grid(settings), paths.site, profile=profile)
+        render.build(results, grid(settings), paths.site, profile=settings.profile, beside=beside)
     except BoardError as error:
         raise UserError(str(error)) from None
 

@@ -160,10 +160,15 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path} is not here: run from the project's root.") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8; no such day
         raise UserError(f"{path} is not readable YAML: {error}") from None
+    return checked(raw, str(path))
+
+
+def checked(raw: Any, source: str) -> Params:
+    """What was read from `source`, as Params; UserError lists every problem at once."""
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path} has problems:\n" + "\n".join(map(_problem, error.errors()))) from None
+        raise UserError(f"{source} has problems:\n" + "\n".join(map(_problem, error.errors()))) from None
 
 
 def _problem(error: Any) -> str:

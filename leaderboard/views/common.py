@@ -52,10 +52,16 @@ def cards(board: Board) -> list[TaskCard]:
 def made(board: Board) -> dict[str, Any]:
     """Where the records come from."""
     newest = max(board.records.values(), key=lambda record: record.created)
+    seeds = max(len(record.runs) for record in board.records.values())
     return {
         "records": len(board.records),
         "profile": board.profile,
+        "scope": f"{_counted(len(cards(board)), 'task')}, {_counted(seeds, 'seed')}",
         "suite_version": newest.suite_version,
         "newest": newest.created[:10],
         "machines": list({r.machine.id: r.machine for r in board.records.values()}.values()),
     }
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -288,6 +288,20 @@ def test_no_page_is_wider_than_the_screen(visit, site, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
+def test_the_front_leads_to_the_full_profile_and_every_page_of_it_back(visit, tmp_path):
+    records.write(tmp_path / "results", examples=60)
+    records.write(tmp_path / "results", examples=60, profile="full", seeds=(0, 1, 2))
+    grid = render.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
+    site = render.build(tmp_path / "results", grid, tmp_path / "site", beside={"full": grid}).parent
+    page = visit(root=site)
+    page.locator(".beside a").click()
+    assert page.url.endswith("/full/index.html")
+    page.locator("#board a[href^='methods/']").first.click()
+    assert "/full/methods/" in page.url
+    page.locator("footer a", has_text="default profile").click()
+    assert page.url.endswith("/site/index.html")
+
+
 def test_two_thousand_rows_are_sorted_and_filtered(visit, tmp_path, capsys):
     """Prints how long it takes; what it asserts is the mechanism: only a hundred rows are laid out at once."""
     methods = records.many(2000)

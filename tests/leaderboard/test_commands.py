@@ -30,5 +30,5 @@ def test_another_profile_is_run_in_its_own_folder(tmp_path):
     records.write(
         tmp_path, methods={"teacher": records.METHODS["teacher"]}, profile="full", tasks=("movie",), examples=20
     )
-    board = store.load(tmp_path, store.Grid(["teacher"], ["movie"], records.DEPLOYMENTS))
+    board = store.load(tmp_path, store.Grid(["teacher"], ["movie"], records.DEPLOYMENTS), "full")
     assert "bench run --profile full record@teacher-movie" in method._commands(board, "teacher", board.of("teacher"))

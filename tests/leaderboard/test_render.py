@@ -213,6 +213,26 @@ def test_a_modelled_figure_carries_a_tilde_and_a_measured_one_none(site):
     assert not re.search(r'data-col="(mb|p50|score|cpu)"[^>]*><b>~', html)
 
 
+def test_another_profile_is_drawn_in_a_folder_beside_and_both_lead_to_one_another(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    records.write(own, examples=60, profile="full", seeds=(0, 1), tasks=("movie",))
+    beside = {"full": store.Grid(GRID.methods, ["movie"], GRID.deployments)}
+    first = render.build(own, GRID, tmp_path / "site", beside=beside)
+    second = first.parent / "full/index.html"
+    assert '<a href="full/index.html">The full profile</a>: 1 task, 2 seeds.' in first.read_text(encoding="utf-8")
+    assert '<a href="../index.html">The default profile</a>' in second.read_text(encoding="utf-8")
+    assert '<a href="../../index.html">default profile</a>' in (second.parent / "methods/albert.html").read_text(
+        "utf-8"
+    )
+    assert "profile</a>" not in render.build(own, GRID, tmp_path / "alone").read_text(encoding="utf-8")
+
+
+def test_a_profile_without_records_is_not_drawn(results, tmp_path):
+    index = render.build(results, GRID, tmp_path / "site", beside={"full": GRID})
+    assert not (index.parent / "full").exists()
+    assert "profile</a>" not in index.read_text(encoding="utf-8")
+
+
 def test_a_failed_drawing_leaves_the_old_site(results, tmp_path, monkeypatch):
     index = render.build(results, GRID, tmp_path / "site")
     before = index.read_bytes()

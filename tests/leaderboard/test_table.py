@@ -156,16 +156,6 @@ def test_an_energy_that_codecarbon_contradicts_and_a_noisy_timing_carry_a_remark
     assert noisy.figures["faster"].note.startswith("noisy")
 
 
-def test_the_fullest_complete_profile_is_shown(own):
-    records.write(own, examples=60, profile="smoke")
-    records.write(own, examples=60, profile="full")
-    assert store.load(own, GRID).profile == "full"
-    for method in GRID.methods[1:]:
-        (own / f"full/{method}/movie.json").unlink()
-    assert store.load(own, GRID).profile == "default"
-    assert store.load(own, GRID, "smoke").profile == "smoke"
-
-
 @pytest.mark.parametrize("text", ["{", "{}", '{"schema_version": 2}'])
 def test_a_broken_record_ends_with_one_message_that_names_it(own, text):
     (own / "default/albert/bbc.json").write_text(text)
@@ -173,9 +163,7 @@ def test_a_broken_record_ends_with_one_message_that_names_it(own, text):
         store.load(own, GRID)
 
 
-def test_no_results_and_an_unknown_profile_say_what_to_do(tmp_path):
-    with pytest.raises(store.BoardError, match="make repro"):
-        store.load(tmp_path, GRID)
+def test_an_unknown_profile_says_which_are_known(tmp_path):
     with pytest.raises(store.BoardError, match="smoke, default, full"):
         store.load(tmp_path, GRID, "best")
 

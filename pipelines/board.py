@@ -23,7 +23,7 @@ def main() -> None:
     """Write site/: the profile of params.yaml and, in the project itself, the full one in a folder beside it."""
     settings = params.load()
     beside = {}
-    if settings.profile == "default":
+    if settings.profile == "default" and paths.results(FULL).is_dir():
         beside[FULL] = grid(params.checked(overlaid(FULL), f"profiles/{FULL}.yaml"))
     results = paths.results(settings.profile).parent
     try:

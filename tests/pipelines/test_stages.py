@@ -18,7 +18,7 @@ STAGES = {
     "evaluate": (["albert", "movie", "0"], r"exam\.parquet is missing"),
     "measure": (["albert", "movie"], r"exam\.parquet is missing"),
     "record": (["albert", "movie"], r"runs/cards/albert\.json is missing"),
-    "board": ([], r"no results of teacher.*make repro"),
+    "board": ([], r"no usable record of profile default.*make repro"),
 }
 
 

@@ -172,9 +172,7 @@ def _federated(claim: Claim, board: Board, table: Table) -> Finding:
 
 def _auto_tuning(claim: Claim, board: Board, table: Table) -> Finding:
     tried = sum(len(tuning.trials) for tuning in board.tuning.values())
-    said = (
-        f"{tried} learning rates tried by bench tune, for {len(board.tuning)} pairs of method and task" if tried else ""
-    )
+    said = f"{tried} trainings tried by bench tune, for {len(board.tuning)} pairs of method and task" if tried else ""
     return beyond(
         "A degree of automation is no figure. Here `openautoglm recommend` times this machine and answers a budget "
         "with a config, `advise` reads a run and says what limits it, `bench tune` gives every method equal trials.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from leaderboard.figures import Axis, log_span, span
-from leaderboard.schema import HistoryPoint, Record, TaskCard
+from leaderboard.schema import HistoryPoint, Record, TaskCard, Tuning
 
 COLOURS = 8
 DOTTED = 24  # points of a learning curve that are marked one by one
@@ -74,6 +74,34 @@ def _curve(history: Sequence[HistoryPoint], field: str, scale: int) -> list[tupl
         if value is not None:
             points.append((float(offset + last), scale * float(value), point.stage))
     return points
+
+
+def passes(found: Sequence[Tuning]) -> Lines | None:
+    """What of the teacher's score is kept on dev against the passes that a method trains for, a line a task.
+
+    Only trials at the rates that were tried with more than one number of passes.
+    """
+    data = {tuning.task: points for tuning in found if len(points := by_passes(tuning)) > 1}
+    if not data:
+        return None
+    every = [point for points in data.values() for point in points]
+    x = Axis(*log_span(np.array([count for count, _ in every])), 44, 350, log=True)
+    y = Axis(*span([kept for _, kept in every]), 190, 16)
+    lines = [
+        Line(task, [(x.at(count), y.at(kept)) for count, kept in points], colour=number % COLOURS)
+        for number, (task, points) in enumerate(data.items())
+    ]
+    return Lines("Kept of the teacher on dev", x, y, "passes over the train split", "%", _spread(lines), dotted=True)
+
+
+def by_passes(found: Tuning) -> list[tuple[float, float]]:
+    """(passes, percent of the teacher's dev score) of the rates that were tried with the most numbers of passes."""
+    kept: dict[tuple[tuple[str, float], ...], dict[float, float]] = {}
+    for trial in found.trials:
+        if trial.dev_score is not None:
+            own = kept.setdefault(tuple(sorted(trial.knobs.items())), {})
+            own[trial.passes] = 100 * trial.dev_score / found.teacher_dev_score
+    return sorted(max(kept.values(), key=len, default={}).items())
 
 
 def _spread(lines: list[Line], apart: float = 13.0) -> list[Line]:

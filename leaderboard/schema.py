@@ -256,9 +256,10 @@ class Record(Strict):
 
 
 class Trial(Strict):
-    """One training of a search for learning rates."""
+    """One training of a search for learning rates or passes."""
 
     knobs: dict[str, float] = Field(description="the knobs that the trial sets; all others are the row's")
+    passes: float = Field(gt=0, description="passes over the train split that it may take")
     dev_score: float | None = Field(description="the task's first metric on dev; none where the training diverged")
     steps: int = Field(ge=0)
     wall_s: float = Field(ge=0, description="wall-clock seconds")
@@ -271,6 +272,7 @@ class Tuning(Strict):
     method: Name
     task: Name
     metric: str
+    teacher_dev_score: float = Field(description="the teacher's own, by the same metric")
     made_from: dict[str, str | int | float] = Field(description="what a trial's score depends on besides its knobs")
     created: str = Field(description="UTC, ISO 8601")
     machine: str = Field(description="where it ran: the processor and its cores")

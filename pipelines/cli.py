@@ -46,9 +46,11 @@ def _main() -> None:
     verify.add_argument("row", nargs="?", help="a method, or method/task; none: every row")
     verify.add_argument("--against", default="HEAD", metavar="REF|DIR", help="a commit, or a folder of results")
     verify.add_argument("--profile", help="smoke, default or full; none: that of params.yaml")
-    tune = verbs.add_parser("tune", help="try learning rates on dev, as many for each method; again: go on")
+    tune = verbs.add_parser("tune", help="try rates or passes on dev, as many for each method; again: go on")
     tune.add_argument("methods", nargs="+", metavar="METHOD", help="methods of params.yaml")
     tune.add_argument("--task", dest="tasks", nargs="+", required=True, metavar="TASK", help="tasks of params.yaml")
+    tune.add_argument("--passes", type=float, nargs="+", default=[], metavar="N", help="try these instead of rates")
+    tune.add_argument("--profile", default="default", help="whose rows, tasks and teachers; the default's if not given")
     given = parser.parse_args()
     if given.verb == "run":
         _run(given.profile, given.targets)
@@ -67,7 +69,7 @@ def _main() -> None:
     elif given.verb == "tune":
         from pipelines.tune import tune as search
 
-        search(given.methods, given.tasks)
+        search(given.methods, given.tasks, given.passes, given.profile)
     elif given.verb == "compare":
         from leaderboard import compare as comparing
 

@@ -1,28 +1,35 @@
-"""Learning rates tried on dev, as many for one method as for another. `bench tune METHOD... --task TASK`.
+"""Learning rates or passes tried on dev, as many for one method as for another. `bench tune METHOD... --task TASK`.
 
 A trial multiplies all learning rates of a method by one factor and trains as the stage compress does, with the first
-seed and the whole budget. A finished trial is not run again while its code, budget, data and teacher are the same. What
-is found is written down, and put into params.yaml by hand: nothing that a record depends on changes unseen.
+seed and the whole budget; or, with `--passes`, it keeps the row's rates and trains for so many passes over the train
+split, each time from the start and with the whole schedule. A finished trial is not run again while its code, data and
+teacher are the same. What is found is written down, and put into params.yaml by hand: nothing that a record depends on
+changes unseen.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leaderboard.schema import SCHEMA_VERSION, Trial, Tuning
 from openautoglm.artifact import file_sha256
 from openautoglm.task import Budget, Task, steps_of
-from pipelines import caged, methods, params
+from pipelines import caged, methods, params, workspace
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_text
 from pipelines.params import Params, paths
 
+if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in the command is told at once
+    from openautoglm.student import Student, Teacher
+
 FACTORS = (0.25, 0.5, 1.0, 2.0)  # times the method's own default
+MOST_PASSES = 1000
 
 
 class Plan(NamedTuple):
@@ -31,24 +38,36 @@ class Plan(NamedTuple):
     row: str
     module: ModuleType
     fixed: dict[str, Any]  # every knob but the rates
-    trials: list[dict[str, float]]  # the rates to try
+    trials: list[tuple[dict[str, float], float]]  # the rates and the passes to try
 
 
-def tune(rows: Sequence[str], tasks: Sequence[str]) -> None:
-    """Write leaderboard/results/tuning/<row>/<task>.json, trial by trial; UserError before any training."""
+def tune(rows: Sequence[str], tasks: Sequence[str], passes: Sequence[float] = (), profile: str = "default") -> None:
+    """Write leaderboard/results/tuning/<row>/<task>.json, trial by trial; UserError before any training.
+
+    Another profile's data and teachers are those of its folder below .work; the records stand here all the same.
+    """
+    if wrong := [count for count in passes if not 0 < count <= MOST_PASSES]:
+        raise UserError(f"--passes takes numbers above 0 and up to {MOST_PASSES}, not {wrong[0]:g}.")
+    root = Path.cwd()
+    if profile != "default":
+        os.chdir(workspace.lay(profile, Path(".work") / profile))
     settings = params.load()
-    plans = [plan(settings, row) for row in rows]
+    plans = [plan(settings, row, passes) for row in rows]
+    run = "dvc repro" if profile == "default" else f"bench run --profile {profile}"
     for task in tasks:
         settings.task(task)
         if not _weights(settings, task).is_file():
-            raise UserError(f"{task} has no teacher yet: run `dvc repro finetune@{task}-{settings.seeds[0]}`.")
+            raise UserError(f"{task} has no teacher yet: run `{run} finetune@{task}-{settings.seeds[0]}`.")
     for task in tasks:
         for planned in plans:
-            _search(settings, planned, task)
+            _search(settings, planned, task, root / paths.tuning(planned.row, task))
 
 
-def plan(settings: Params, row: str) -> Plan:
-    """The trials of a row; UserError where it has no learning rate, or its code is a submission's."""
+def plan(settings: Params, row: str, passes: Sequence[float] = ()) -> Plan:
+    """The trials of a row: its rates by FACTORS at the budget's passes, or the given passes at its own rates.
+
+    UserError where it has no learning rate, or its code is a submission's.
+    """
     method, given = settings.method(row)
     if caged.needed(method):
         raise UserError(
@@ -59,41 +78,44 @@ def plan(settings: Params, row: str) -> Plan:
     rates = {knob: value for knob, value in methods.bind(module, {}).items() if knob.endswith("learning_rate")}
     if not rates:
         raise UserError(f"{row} has no knob whose name ends in learning_rate: there is nothing to try.")
-    trials = [{knob: float(f"{factor * rate:.3g}") for knob, rate in rates.items()} for factor in FACTORS]
-    fixed = {knob: value for knob, value in methods.bind(module, given, row).items() if knob not in rates}
-    return Plan(row, module, fixed, trials)
+    bound = methods.bind(module, given, row)
+    fixed = {knob: value for knob, value in bound.items() if knob not in rates}
+    if passes:
+        return Plan(row, module, fixed, [({knob: bound[knob] for knob in rates}, count) for count in passes])
+    scaled = [{knob: float(f"{factor * rate:.3g}") for knob, rate in rates.items()} for factor in FACTORS]
+    return Plan(row, module, fixed, [(tried, settings.budget.epochs) for tried in scaled])
 
 
-def _search(settings: Params, plan: Plan, task_name: str) -> None:
+def _search(settings: Params, plan: Plan, task_name: str, path: Path) -> None:
     """Run the trials that are not done yet, and write each down as it is finished."""
     from pipelines.data import load_task
     from pipelines.instruments import machine
 
-    task, path, here = load_task(task_name), paths.tuning(plan.row, task_name), machine.fingerprint()
+    task, here = load_task(task_name), machine.fingerprint()
     batch_size = settings.batch_size(plan.row)
-    budget = Budget(steps_of(settings.budget.epochs, len(task.train), batch_size), batch_size)
     made_from: dict[str, Any] = {
         "knobs": str(plan.fixed),
         "sources": methods.sources_sha256([plan.module.__name__]),
-        "steps": budget.steps,
         "batch_size": batch_size,
         "teacher": file_sha256(_weights(settings, task_name)),
         "dev": file_sha256(paths.split(task_name, "dev")),
         "seed": settings.seeds[0],
     }
-    done = finished(path, made_from)
-    for number, rates in enumerate(plan.trials, 1):
-        title = f"{plan.row} on {task_name}, trial {number} of {len(plan.trials)} {rates}"
-        found = next((trial for trial in done if trial.knobs == rates), None)
+    done, teacher_score = finished(path, made_from), _score(_teacher(settings, task), task)
+    for number, (rates, passes) in enumerate(plan.trials, 1):
+        title = f"{plan.row} on {task_name}, trial {number} of {len(plan.trials)} {rates}, {passes:g} passes"
+        found = next((trial for trial in done if (trial.knobs, trial.passes) == (rates, passes)), None)
         if found is None:
             print(title, flush=True)
-            found = _run(settings, plan, task, budget, rates)
+            budget = Budget(steps_of(passes, len(task.train), batch_size), batch_size)
+            found = _run(settings, plan, task, budget, rates, passes)
             done = [*done, found]
             record = Tuning(
                 schema_version=SCHEMA_VERSION,
                 method=plan.row,
                 task=task_name,
                 metric=task.metrics[0],
+                teacher_dev_score=teacher_score,
                 made_from=made_from,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 machine=f"{here.cpu}, {here.cores} cores",
@@ -104,7 +126,7 @@ def _search(settings: Params, plan: Plan, task_name: str) -> None:
 
 
 def finished(path: Path, made_from: dict[str, Any]) -> list[Trial]:
-    """The trials that are done already; none where they were made from other code, budget, data or teacher."""
+    """The trials that are done already; none where they were made from other code, data or teacher."""
     if not path.is_file():
         return []
     found = Tuning.model_validate(read_json(path))
@@ -115,27 +137,37 @@ def finished(path: Path, made_from: dict[str, Any]) -> list[Trial]:
     return []
 
 
-def _run(settings: Params, plan: Plan, task: Task, budget: Budget, rates: dict[str, float]) -> Trial:
+def _run(settings: Params, plan: Plan, task: Task, budget: Budget, rates: dict[str, float], passes: float) -> Trial:
     """One training, scored on dev with the student's own tokenizer."""
-    from openautoglm.distillation.data import encode
-    from openautoglm.distillation.fit import TrainingError, dev_score, device
+    from openautoglm.distillation.fit import TrainingError
     from openautoglm.distillation.session import Session, open_session
-    from openautoglm.student import Teacher, load_teacher
     from pipelines import training
 
-    seed = settings.seeds[0]
-    loaded = load_teacher(_weights(settings, task.name).parent)
-    teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
+    seed, teacher = settings.seeds[0], _teacher(settings, task)
     training.settle(seed)
     score, started = None, time.monotonic()
     with open_session(Session(seed=seed)) as session:
         try:
-            student = plan.module.compress(teacher, task, budget, **plan.fixed, **rates)
+            score = _score(plan.module.compress(teacher, task, budget, **plan.fixed, **rates), task)
         except TrainingError as error:
             print(error)
-        else:
-            score = dev_score(student.model, task, encode(student.tokenizer, task.dev, task.max_length))
-    return Trial(knobs=rates, dev_score=score, steps=session.steps, wall_s=round(time.monotonic() - started, 1))
+    wall_s = round(time.monotonic() - started, 1)
+    return Trial(knobs=rates, passes=passes, dev_score=score, steps=session.steps, wall_s=wall_s)
+
+
+def _teacher(settings: Params, task: Task) -> Teacher:
+    from openautoglm.distillation.fit import device
+    from openautoglm.student import Teacher, load_teacher
+
+    loaded = load_teacher(_weights(settings, task.name).parent)
+    return Teacher(loaded.model.to(device()), loaded.tokenizer)
+
+
+def _score(made: Teacher | Student, task: Task) -> float:
+    from openautoglm.distillation.data import encode
+    from openautoglm.distillation.fit import dev_score
+
+    return dev_score(made.model, task, encode(made.tokenizer, task.dev, task.max_length))
 
 
 def _weights(settings: Params, task: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from leaderboard import ablations, drawings, report, shapes
 from leaderboard.columns import Column
-from leaderboard.schema import Method, Record, Tuning
+from leaderboard.schema import Record, Tuning
 from leaderboard.store import Board
 from leaderboard.table import Table
 
@@ -21,7 +21,7 @@ SECTIONS = {  # id -> name, in the page's order
     "shapes": "Shape",
     "curves": "Learning curves",
     "ablations": "Ablations",
-    "tuning": "Learning rates tried",
+    "tuning": "Rates and passes tried",
     "reports": "Its own report",
     "knobs": "Settings",
 }
@@ -32,6 +32,7 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
     records = board.of(name)
     teacher = board.of("teacher")
     said = next(iter(records.values())).method if records else None
+    tuned = [found for (row, _), found in board.tuning.items() if row == name]
     parts = {
         "shapes": _shapes(records, teacher),
         "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
@@ -46,7 +47,8 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
         "formats": _formats(records),
         "own": [row for row in rows.rows if row.method == name],
         "ablations": _ablations(board, name),
-        "tuning": [_tuning(found, said) for (row, _), found in board.tuning.items() if row == name],
+        "tuning": [_tuning(found, records.get(found.task)) for found in tuned],
+        "passes": drawings.passes(tuned),
         "hashes": board.hashes,
         "commands": _commands(board, name, records),
     }
@@ -105,15 +107,21 @@ def _ablations(board: Board, name: str) -> dict[str, Any] | None:
     }
 
 
-def _tuning(found: Tuning, said: Method | None) -> dict[str, Any]:
-    """The trials on a task, in the order of their rates; which is the best, and which the row uses."""
-    knobs = said.knobs if said else {}
+def _tuning(found: Tuning, record: Record | None) -> dict[str, Any]:
+    """The trials on a task, in the order of their passes and rates; which is the best, and which the record's."""
+    knobs = record.method.knobs if record else {}
+    steps = {run.budget_steps for run in record.runs} if record else set()
     best = max((t.dev_score for t in found.trials if t.dev_score is not None), default=None)
     return {
         "found": found,
         "trials": [
-            (trial, trial.dev_score is not None and trial.dev_score == best, trial.knobs.items() <= knobs.items())
-            for trial in sorted(found.trials, key=lambda t: list(t.knobs.values()))
+            (
+                trial,
+                None if trial.dev_score is None else 100 * trial.dev_score / found.teacher_dev_score,
+                trial.dev_score is not None and trial.dev_score == best,
+                trial.knobs.items() <= knobs.items() and trial.steps in steps,
+            )
+            for trial in sorted(found.trials, key=lambda t: (t.passes, *t.knobs.values()))
         ],
     }
 

@@ -225,9 +225,19 @@ def device() -> torch.device:
 
 def mixed_precision() -> torch.autocast:
     """bfloat16 autocast where the hardware computes in it (else it would be slower), float32 elsewhere."""
-    if device().type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    kind = device().type
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else _processor_has_bfloat16()
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=native)
+
+
+def _processor_has_bfloat16() -> bool:
+    """oneDNN "supports" bfloat16 on every x86 with AVX-512, but emulates it, four times slower than float32, on those
+    without the instructions.
+    """
+    has = torch.cpu.get_capabilities()
+    if has["architecture"] == "x86_64":
+        return bool(has["avx512_bf16"] or has["amx_bf16"])
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard import ablations, render, schema, store
+from leaderboard import ablations, drawings, render, schema, store
 from tests.leaderboard import records
 
 GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
@@ -21,19 +21,25 @@ def results(tmp_path_factory) -> Path:
     records.write(
         folder, methods=records.ABLATIONS, profile="ablations", examples=200, tasks=("movie",), deployments=forms
     )
-    trials = [{"learning_rate": rate, "temperature": 2.0} for rate in (1e-5, 5e-5, 2e-4)]
-    scores = (0.81, 0.85, None)
+    tried = [(1e-5, 1, 0.81), (5e-5, 1, 0.85), (2e-4, 1, None), (5e-5, 4, 0.90)]
     tuning = schema.Tuning(
         schema_version=1,
         method="albert",
         task="movie",
         metric="accuracy",
+        teacher_dev_score=0.95,
         made_from={"seed": 0},
         created="2026-11-22T19:00:00+00:00",
         machine="a machine",
         trials=[
-            schema.Trial(knobs=knobs, dev_score=score, steps=40, wall_s=90.0)
-            for knobs, score in zip(trials, scores, strict=True)
+            schema.Trial(
+                knobs={"learning_rate": rate, "temperature": 2.0},
+                passes=passes,
+                dev_score=score,
+                steps=880 * passes,
+                wall_s=90.0,
+            )
+            for rate, passes, score in tried
         ],
     )
     records.save(folder / "tuning/albert/movie.json", tuning)
@@ -87,8 +93,17 @@ def test_a_method_without_ablations_or_trials_says_which_command_makes_them(site
 
 def test_the_trials_show_the_best_the_one_in_use_and_the_diverged(site):
     text = page(site, "albert")
-    assert re.search(r"learning_rate 5e-05, temperature 2 85\.0 40 1\.50 best, in use", text)
-    assert re.search(r"learning_rate 0\.0002, temperature 2 diverged", text)
+    assert "learning_rate 5e-05, temperature 2 1 85.0 89.5 880 1.50 in use" in text
+    assert "learning_rate 5e-05, temperature 2 4 90.0 94.7 3520 1.50 best" in text
+    assert "learning_rate 0.0002, temperature 2 1 diverged – 880" in text
+
+
+def test_the_curve_is_of_the_rates_tried_with_several_passes(results, site):
+    found = store.load(results, GRID).tuning["albert", "movie"]
+    assert drawings.by_passes(found) == [(1, pytest.approx(100 * 0.85 / 0.95)), (4, pytest.approx(100 * 0.90 / 0.95))]
+    assert "Kept of the teacher on dev, a line a task: movie" in (site / "methods/albert.html").read_text("utf-8")
+    rates_alone = found.model_copy(update={"trials": [t for t in found.trials if t.passes == 1]})
+    assert drawings.passes([rates_alone]) is None
 
 
 def test_records_of_other_exams_are_left_out(results, tmp_path):

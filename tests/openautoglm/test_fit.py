@@ -93,3 +93,14 @@ def test_the_rate_warms_up_and_decays(schedule):
     rates = [recipe.rate(step) for step in range(100)]
     assert rates[0] < rates[5] < rates[9] < max(rates) == rates[10] == 1
     assert rates[-1] == 1 if schedule == "constant" else rates[-1] < 0.02
+
+
+@pytest.mark.parametrize("instructions", [(), ("avx512_bf16",), ("amx_bf16",)])
+def test_bfloat16_only_where_the_processor_computes_in_it(monkeypatch, instructions):
+    """AVX-512 alone is not enough: oneDNN emulates bfloat16 there, four times slower than float32."""
+    has = {"architecture": "x86_64", "avx512_bw": True, "avx512_bf16": False, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has | dict.fromkeys(instructions, True))
+    monkeypatch.setattr(fit, "device", lambda: torch.device("cpu"))
+    with fit.mixed_precision():
+        computed = torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2))
+    assert computed.dtype == (torch.bfloat16 if instructions else torch.float32)

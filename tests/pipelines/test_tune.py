@@ -71,13 +71,40 @@ def test_each_method_gets_the_same_number_of_trials_and_none_twice(project, monk
     assert read("albert") == before
 
 
+def test_passes_are_tried_at_the_rates_of_the_row_and_stand_beside_the_rates(project, monkeypatch):
+    monkeypatch.setattr(tune, "FACTORS", (0.5,))
+    tune.tune(["albert"], ["movie"])
+    tune.tune(["albert"], ["movie"], passes=[1, 3])
+    found = read("albert")
+    tried = [(trial.knobs["learning_rate"], trial.passes, trial.steps) for trial in found.trials]
+    assert tried == [(1.5e-4, 2, 12), (3e-4, 1, 6), (3e-4, 3, 18)]
+    assert 0 <= found.teacher_dev_score <= 1
+
+
+@pytest.mark.parametrize("passes", [0, -1, float("nan"), 1e9])
+def test_passes_that_are_none_are_refused(project, passes):
+    with pytest.raises(UserError, match="--passes takes numbers above 0"):
+        tune.tune(["albert"], ["movie"], passes=[1, passes])
+
+
+def test_another_profile_is_tried_in_its_folder_and_written_down_here(project, monkeypatch):
+    elsewhere = project / ".work/full"
+    elsewhere.mkdir(parents=True)
+    for name in ("data", "runs", "baselines"):
+        (project / name).rename(elsewhere / name)
+    monkeypatch.setattr(tune.workspace, "lay", lambda profile, folder: folder)
+    tune.tune(["albert"], ["movie"], passes=[1], profile="full")
+    monkeypatch.chdir(project)
+    assert [trial.steps for trial in read("albert").trials] == [6]
+
+
 def test_a_stopped_search_goes_on_and_changed_code_begins_anew(project, monkeypatch):
     real, ran = tune._run, []
 
     def run(*arguments):
         if len(ran) == 1:
             raise KeyboardInterrupt
-        ran.append(arguments[-1])
+        ran.append(arguments[-2])
         return real(*arguments)
 
     monkeypatch.setattr(tune, "FACTORS", (0.5, 1.0))

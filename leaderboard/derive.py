@@ -12,9 +12,9 @@ from typing import Literal
 
 from leaderboard.carbon import emissions_g
 from leaderboard.schema import Certificate, Cost, Interval, Launch, Range, Solo
-from leaderboard.statistics import median_ratio_interval, percentile_interval
+from leaderboard.statistics import mean_ratio_interval, percentile_interval
 
-NOISY = 0.3  # a cell is labelled noisy where more than this share of its pairs had to be repeated
+NOISY = 0.4  # a cell is labelled noisy where more than this share of its rounds had to be repeated
 
 
 def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
@@ -48,8 +48,8 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
 
 
 def speedup(launches: Sequence[Launch]) -> Interval:
-    """Times faster than the reference: the median of paired ratios, launches resampled first."""
-    return median_ratio_interval([_log_ratios(x.reference_block_ms, x.candidate_block_ms) for x in launches])
+    """Times faster than the reference: the geometric mean of paired ratios, launches resampled first."""
+    return mean_ratio_interval([_log_ratios(x.reference_block_ms, x.candidate_block_ms) for x in launches])
 
 
 def noise_floor(launches: Sequence[Launch]) -> float:
@@ -59,7 +59,7 @@ def noise_floor(launches: Sequence[Launch]) -> float:
     The first is the farther end of the interval of the A/A ratio (the reference against itself). The second is the
     limit of repeatability (ISO 5725-1, 3.15): sqrt(2) x half the width of the speed-up's own interval.
     """
-    control = median_ratio_interval([_log_ratios(x.control_reference_ms, x.control_block_ms) for x in launches])
+    control = mean_ratio_interval([_log_ratios(x.control_reference_ms, x.control_block_ms) for x in launches])
     own = speedup(launches)
     return exp(max(log(control.high), -log(control.low), sqrt(2) * log(own.high / own.low) / 2)) - 1
 

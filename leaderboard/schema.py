@@ -123,12 +123,12 @@ class Quality(Strict):
 
 
 class Launch(Strict):
-    """Raw samples of one fresh worker process that timed reference and candidate in alternating blocks."""
+    """Raw samples of one fresh worker process that timed reference and candidate in turns, text by text."""
 
     threads: int = Field(ge=1)
     first_call_ms: float = Field(ge=0, description="the candidate's first inference after loading")
     load_ms: float = Field(ge=0, description="loading the candidate's artifact")
-    reference_block_ms: list[float] = Field(description="mean milliseconds a text, per block of the reference")
+    reference_block_ms: list[float] = Field(description="mean milliseconds a call of the reference, text by text")
     candidate_block_ms: list[float] = Field(description="the same for the candidate, paired by position")
     control_block_ms: list[float] = Field(
         description="A/A control: the reference timed again in the candidate's place, paired with control_reference"
@@ -136,7 +136,7 @@ class Launch(Strict):
     control_reference_ms: list[float]
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
-    dropped_pairs: int = Field(ge=0, description="pairs repeated because a neighbour disturbed them")
+    dropped_pairs: int = Field(ge=0, description="rounds repeated because a neighbour disturbed them")
     pressure: float | None = Field(
         None, ge=0, description="share of the launch's time in which some process waited for a core (pressure stall)"
     )
@@ -175,11 +175,10 @@ class Cost(Strict):
         None, description="median milliseconds from text to label, batch 1, on all cores"
     )
     speedup: Interval = Field(
-        description="times faster than the reference (teacher, onnx-fp32), "
-        "median of paired log ratios, cluster bootstrap"
+        description="times faster than the reference (teacher, onnx-fp32), mean of paired log ratios, cluster bootstrap"
     )
     noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A control, repeatability)")
-    noisy: bool = Field(description="more than 30 % of the pairs had to be repeated")
+    noisy: bool = Field(description="more than 40 % of the rounds had to be repeated")
     first_call_ms: float
     tokenize_share: float = Field(ge=0, description="share of tokenisation in the median latency")
     peak_memory_mb: float = Field(description="peak of inference minus the import baseline")

@@ -21,6 +21,7 @@ from leaderboard.metrics import METRICS
 from leaderboard.schema import Interval
 
 ALPHA = 0.05
+TRIMMED = 0.1  # of the ratios of timings, at either end
 MARGIN = 0.01  # the smallest difference in a score that the board speaks of: one point
 CHUNK = 250  # resamples held in memory at once
 
@@ -94,15 +95,20 @@ def _mcnemar_sees_margin(disagreements: int, n: int) -> bool:
     return mcnemar((total + net) // 2, total - (total + net) // 2) < ALPHA
 
 
-def median_ratio_interval(launches: Sequence[Sequence[float]], *, seed: int = 0, resamples: int = 2000) -> Interval:
-    """exp(median) of paired log ratios, launches of pairs: launches are resampled first, then the pairs within each.
+def mean_ratio_interval(launches: Sequence[Sequence[float]], *, seed: int = 0, resamples: int = 2000) -> Interval:
+    """exp(mean) of paired log ratios, without the outermost tenths: launches are resampled first, then pairs in each.
 
-    The interval is that of the resampled medians. Of three launches with eight pairs each it is a fifth too wide where
-    launches differ by chance only, and a fifth too narrow where nothing but launches differs.
+    Launches of equally many pairs are over the same texts: what a text differs by in all of them is no noise, and is
+    no part of the interval. Of four launches of 40 pairs it holds the truth 96 times in 100 where launches differ by
+    chance only, and 91 times where they differ by twice as much: four hardly show how much.
     """
     groups = [np.asarray(pairs, dtype=float) for pairs in launches if len(pairs)]
     if not groups:
         raise ValueError("No pairs of timings were given: give at least one launch with one pair.")
+    value = _trimmed_mean(np.concatenate(groups)[None])[0]
+    if len(groups) > 1 and len({len(group) for group in groups}) == 1:
+        left = np.stack(groups) - np.median(groups, axis=0)
+        groups = list(left * np.sqrt(len(left) / (len(left) - 1)))  # as wide as before a mean was taken out
     rng = np.random.default_rng(seed)
     sizes = np.array([len(group) for group in groups])
     padded = np.stack([np.pad(group, (0, sizes.max() - len(group))) for group in groups])  # (launches, most pairs)
@@ -110,10 +116,16 @@ def median_ratio_interval(launches: Sequence[Sequence[float]], *, seed: int = 0,
     size = sizes[chosen][:, :, None]
     draws = (rng.random((*chosen.shape, sizes.max())) * size).astype(int)
     values = np.where(np.arange(sizes.max()) < size, padded[chosen[:, :, None], draws], np.inf)
-    ordered, n = np.sort(values.reshape(resamples, -1), axis=1), size.sum(axis=(1, 2))
-    rows = np.arange(resamples)
-    medians = (ordered[rows, (n - 1) // 2] + ordered[rows, n // 2]) / 2
-    return _interval(float(np.exp(np.median(np.concatenate(groups)))), np.exp(medians))
+    means = _trimmed_mean(values.reshape(resamples, -1), size.sum(axis=(1, 2)))
+    return _interval(float(np.exp(value)), np.exp(value + means - _trimmed_mean(np.concatenate(groups)[None])[0]))
+
+
+def _trimmed_mean(rows: np.ndarray, n: np.ndarray | None = None) -> np.ndarray:
+    """Of each row without a tenth at either end; where n is given, of the n[i] finite values of row i."""
+    count = np.full(len(rows), rows.shape[1]) if n is None else n
+    ordered, cut, place = np.sort(rows, axis=1), (TRIMMED * count).astype(int), np.arange(rows.shape[1])
+    inner = (place >= cut[:, None]) & (place < (count - cut)[:, None])
+    return np.where(inner, ordered, 0.0).sum(axis=1) / (count - 2 * cut)
 
 
 def faster(a: Interval, b: Interval, floor: float) -> Literal["better", "worse", "tied"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.statistics import median_ratio_interval
+from leaderboard.statistics import mean_ratio_interval
 from openautoglm import artifact
 from openautoglm.distillation.data import limited
 from openautoglm.export import export_all
@@ -38,7 +38,7 @@ def compare(teacher: Teacher, student: Student, folder: Path, deployment: str, t
             name: {
                 "bytes": artifact.size(folders[name]),
                 "latency_p50_ms": float(np.median(ms)),
-                "speedup": median_ratio_interval([np.log(times[REFERENCE] / ms).tolist()]).model_dump(),
+                "speedup": mean_ratio_interval([np.log(times[REFERENCE] / ms).tolist()]).model_dump(),
                 "score": task.score(predictors[name].logits(scored), labels),
             }
             for name, ms in times.items()

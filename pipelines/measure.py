@@ -71,11 +71,14 @@ def time_pairs(
         artifact.read(folder)
     spread = _spread(texts, settings.max_texts)
     candidates = {name: str(folder) for name, folder in folders.items()}
-    request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates}
+    request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates, "texts": spread}
     launches: dict[str, list[Launch]] = {name: [] for name in folders}
+    rounds = None  # the first launch finds how many of the texts it has time for: the others go over the same ones
     for i in range(settings.launches):
-        for name, samples in _ask("launch", request | _own_texts(spread, i, settings)).items():
+        own = spread[i :: settings.launches]
+        for name, samples in _ask("launch", request | {"own_texts": own, "rounds": rounds, "seed": i}).items():
             launches[name].append(Launch.model_validate(samples))
+            rounds = len(launches[name][0].reference_block_ms)
         advance()
     return launches
 
@@ -83,7 +86,7 @@ def time_pairs(
 def _spread(texts: Sequence[str], most: int) -> list[str]:
     """At most `most` different texts, evenly spaced; every stretch of them holds short and long ones in like shares.
 
-    Speed-ups differ with length: blocks of unlike texts would differ for no other reason.
+    Speed-ups differ with length, and a launch may have time for the first of them only.
     """
     different = list(dict.fromkeys(texts))
     if not different:
@@ -92,12 +95,6 @@ def _spread(texts: Sequence[str], most: int) -> list[str]:
     ranked = sorted((different[i * len(different) // count] for i in range(count)), key=len)
     stride = next(s for s in range(round(0.618 * count), count + 1) if gcd(s, count) == 1)  # the golden section's
     return [ranked[i * stride % count] for i in range(count)]
-
-
-def _own_texts(texts: list[str], launch: int, settings: Measurement) -> dict[str, Any]:
-    """The launch's order of the texts: its own part first, whose single calls it samples: no text counts twice."""
-    start, end = (len(texts) * i // settings.launches for i in (launch, launch + 1))
-    return {"texts": texts[start:] + texts[:start], "own_texts": end - start}
 
 
 def _ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +136,7 @@ def _rows(cost: Cost, size: int) -> list[tuple[str, str]]:
     valid = "" if certificate.energy_valid else ", NOT VALID: CodeCarbon and the formula disagree"
     return [
         ("times faster", f"{speedup.value:.3f} ({speedup.low:.3f} to {speedup.high:.3f})"),
-        ("noise floor", f"{cost.noise_floor:.1%}{' (noisy: many pairs were repeated)' if cost.noisy else ''}"),
+        ("noise floor", f"{cost.noise_floor:.1%}{' (noisy: many rounds were repeated)' if cost.noisy else ''}"),
         ("latency, median", ms(cost.latency_p50_ms)),
         ("latency, 90th percentile", ms(cost.latency_p90_ms)),
         ("latency, median on all cores", ms(cost.latency_all_cores_p50_ms)),

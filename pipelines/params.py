@@ -64,8 +64,8 @@ class Measurement(Strict):
 
     threads: int = Field(ge=1)
     launches: int = Field(ge=1)
-    pairs: int = Field(ge=2)
-    block_s: float = Field(gt=0)
+    launch_s: float = Field(gt=0)
+    slot_s: float = Field(gt=0)
     warmup_s: float = Field(ge=0)
     window_s: float = Field(gt=0)
     max_texts: int = Field(ge=1)

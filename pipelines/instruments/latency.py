@@ -1,17 +1,18 @@
-"""Latency of candidates against a reference, in one worker process: alternating blocks, guarded, in pairs.
+"""Latency of candidates against a reference, in one worker process: rounds of short slots, guarded, paired by text.
 
-A pair is one block of the reference and one of a candidate over the same texts, in the order R C C R, so that a drift
-of the machine cancels. A faster candidate passes over them more often, so that its block is as long: one interruption
-would move a short one much. Candidates take turns, and so does a second copy of the reference (the A/A control), which
-shows what differs when nothing does. Every call goes from text to label, batch 1, at the text's real length. A block
-begins with a call that does not count: the caches still hold the other model, and without it the blocks of small models
-were 5 to 10 % slower after a switch than before one.
+A round takes one text through every model, in an order drawn anew: the reference, the candidates, and a second copy of
+the reference (the A/A control), which shows what differs when nothing does. In its slot of some milliseconds a model
+answers the text as often as fits, once at least. What neighbours on the host do to a core lasts: two calls 10 ms apart
+are slowed alike (their times correlate by 0.85), two calls 100 ms apart hardly (0.4), so that ratios of slots in one
+round vary far less than those of long blocks. Every call goes from text to label, batch 1, at the text's real length. A
+slot begins with a call that does not count: the caches still hold another model, and small ones take up to half as long
+again. All launches go over the same texts, so that a text's ratio in one can be held against that in another.
 
-A pair is dropped whole, and repeated, when the host stole time or another process held the core during it, or when a
-fixed piece of arithmetic before, between or after its blocks was slow: never by its value. Waiting for a core, whatever
-the cause (neighbours, context switches), shows as wall above CPU time. Another guest of the host at the other thread of
-the same core shows in no counter, but in the arithmetic: beside one, INT8 models took up to 1.6 times as long and the
-float32 reference 1.15 times, so that their ratio said more of the guest than of them.
+A round is taken again, once, when the host stole time or another process held the core during it, or when a fixed piece
+of arithmetic before or after it was slow: never because of its value. Of the two the quieter one counts. Waiting for a
+core, whatever the cause (neighbours, context switches), shows as wall above CPU time. Another guest of the host at the
+other thread of the same core shows in no counter, but in the arithmetic: beside one, INT8 models took up to 1.6 times
+as long and the float32 reference 1.15 times, so that their ratio said more of the guest than of them.
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openautoglm.runtime import Predictor
 
-STEAL = 0.02  # a pair is dropped above this share of stolen time,
+STEAL = 0.02  # a round is taken again above this share of stolen time,
 WAIT = 1.1  # or above this ratio of wall to CPU time
 SLOW = 1.1  # or where the arithmetic took longer than this times the quickest of the launch
 STEADY = 0.02  # warm: two windows' medians differ by less than this
 WINDOW_CALLS = 10
-CONTROL = "control"
+FEWEST = 8  # rounds of a launch at least
+REFERENCE, CONTROL, CANDIDATE = "reference", "control", "candidate "
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Timed:
     predictor: Predictor
     load_ms: float
     first_call_ms: float
-    passes: int = 1  # over the texts of a block
+    calls: int = 1  # in a slot
 
     def call(self, text: str) -> float:
         """Milliseconds from text to label; ArtifactError, which names the artifact, where it gives none."""
@@ -56,6 +59,11 @@ class Timed:
         except Exception as error:  # the runtimes' own errors have no common class
             raise _no_answer(self.predictor.folder, error) from None
         return (time.perf_counter_ns() - start) / 1e6
+
+    def slot(self, text: str) -> float:
+        """Mean milliseconds of the calls of a slot, after one that does not count."""
+        self.call(text)
+        return statistics.fmean(self.call(text) for _ in range(self.calls))
 
 
 def _no_answer(folder: Path, error: Exception) -> Exception:
@@ -67,7 +75,7 @@ def _no_answer(folder: Path, error: Exception) -> Exception:
 
 class Probe:
     """A fixed piece of arithmetic within the core's own caches: the quickest of a few runs, so that one interruption
-    leaves it as it is, and what lasts does not. It takes two to three milliseconds in all.
+    leaves it as it is, and what lasts does not. It takes one to three milliseconds in all.
     """
 
     RUNS, PRODUCTS, SIDE = 4, 10, 128
@@ -91,76 +99,49 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Mean milliseconds a call in a block of each, what each text took the candidate, and the slowest probe around."""
+class Round:
+    """Milliseconds a call of each model on one text, and the slower probe around; endless where it was disturbed."""
 
-    reference_ms: float
-    candidate_ms: float
-    calls: dict[str, float]
+    ms: dict[str, float]
     probe_ms: float
-    disturbed: bool  # by what the kernel tells
-
-
-@dataclass
-class Pairs:
-    """What was sampled of one candidate so far."""
-
-    tried: list[Pair] = field(default_factory=list)
-    disturbed: int = 0  # and repeated at once
-
-    def quiet(self, quickest: float) -> list[Pair]:
-        """Those around which no probe was slow."""
-        return [pair for pair in self.tried if pair.probe_ms <= SLOW * quickest]
-
-    def kept(self, count: int) -> list[Pair]:
-        """So many at most, the quietest by their probes, in the order they were sampled."""
-        order = sorted(range(len(self.tried)), key=lambda i: self.tried[i].probe_ms)
-        return [self.tried[i] for i in sorted(order[:count])]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a launch keeps of one candidate."""
-
-    reference_ms: list[float]
-    candidate_ms: list[float]
-    calls: dict[str, float]  # text -> milliseconds, the first time it was met
-    dropped: int
 
 
 def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Time every candidate of a request; name -> the fields of a leaderboard.schema.Launch.
 
-    request: reference (a folder), candidates (name -> folder), texts, threads, pairs, block_s, warmup_s, and
-    own_texts: how many texts, from the first, this launch samples single calls of (each launch has its own).
+    request: reference (a folder), candidates (name -> folder), texts, threads, slot_s, launch_s, warmup_s, seed (of
+    the orders), rounds (how many of the texts; none: as many as fit into launch_s), and own_texts, of which single
+    calls are sampled (each launch has its own).
     """
     texts: list[str] = request["texts"]
-    reference = load(request["reference"], request["threads"], texts[0])
-    candidates = {CONTROL: load(request["reference"], request["threads"], texts[0])}
-    candidates |= {name: load(path, request["threads"], texts[0]) for name, path in request["candidates"].items()}
+    folders = {REFERENCE: request["reference"], CONTROL: request["reference"]}
+    folders |= {f"{CANDIDATE}{name}": folder for name, folder in request["candidates"].items()}
+    models = {name: load(folder, request["threads"], texts[0]) for name, folder in folders.items()}
     gc.freeze()
-    watch = Watch()
-    cpu_ms = warm_up(reference.call, texts, request["warmup_s"])
-    for timed in candidates.values():
-        timed.passes = max(1, round(cpu_ms / warm_up(timed.call, texts, request["warmup_s"])))
-    block = min(len(texts), max(1, round(1000 * request["block_s"] * request["threads"] / cpu_ms)))
-    found = sample(reference, candidates, texts, block, request["pairs"])
-    control, disturbance = found.pop(CONTROL), watch.readings()
+    watch, slot_ms, took_ms = Watch(), 1000 * request["slot_s"] * request["threads"], 0.0
+    for timed in models.values():
+        cpu_ms = warm_up(timed.call, texts, request["warmup_s"])
+        timed.calls = max(1, round(slot_ms / cpu_ms))
+        took_ms += (1 + timed.calls) * cpu_ms / request["threads"]
+    count = request["rounds"] or max(FEWEST, int(1000 * request["launch_s"] / took_ms))
+    rounds, again = sample(models, texts[:count], Random(request["seed"]))
+    reference, control = ([round(each.ms[name], 4) for each in rounds] for name in (REFERENCE, CONTROL))
+    disturbance = watch.readings()
     return {
         name: {
             "threads": request["threads"],
-            "first_call_ms": round(candidates[name].first_call_ms, 3),
-            "load_ms": round(candidates[name].load_ms, 3),
-            "reference_block_ms": pairs.reference_ms,
-            "candidate_block_ms": pairs.candidate_ms,
-            "control_block_ms": control.candidate_ms,
-            "control_reference_ms": control.reference_ms,
-            "call_ms": [round(pairs.calls[t], 3) for t in texts[: request["own_texts"]] if t in pairs.calls],
-            "tokenize_ms": round(tokenize_ms(candidates[name].predictor, texts), 4),
-            "dropped_pairs": pairs.dropped,
+            "first_call_ms": round(timed.first_call_ms, 3),
+            "load_ms": round(timed.load_ms, 3),
+            "reference_block_ms": reference,
+            "candidate_block_ms": [round(each.ms[f"{CANDIDATE}{name}"], 4) for each in rounds],
+            "control_block_ms": control,
+            "control_reference_ms": reference,
+            "call_ms": [round(ms, 3) for ms in single_calls(timed, request["own_texts"])],
+            "tokenize_ms": round(tokenize_ms(timed.predictor, texts), 4),
+            "dropped_pairs": again,
             **disturbance,
         }
-        for name, pairs in found.items()
+        for name, timed in ((name, models[f"{CANDIDATE}{name}"]) for name in request["candidates"])
     }
 
 
@@ -197,7 +178,7 @@ def warm_up(call: Callable[[str], float], texts: Sequence[str], at_least_s: floa
     """Call until two windows' medians agree to 2 %, so long at least and five times that at most.
 
     CPU milliseconds a call, of the last window: waiting for a core is no part of them, so that a busy neighbour does
-    not make the blocks shorter.
+    not make the slots shorter.
     """
     window = list(islice(cycle(texts), WINDOW_CALLS))
     start, before = time.perf_counter(), float("inf")
@@ -210,70 +191,38 @@ def warm_up(call: Callable[[str], float], texts: Sequence[str], at_least_s: floa
         before = median
 
 
-def sample(
-    reference: Timed, candidates: dict[str, Timed], texts: Sequence[str], block: int, pairs: int
-) -> dict[str, Samples]:
-    """So many quiet pairs of each candidate. Once as many others were met as are wanted, the quietest are kept: a
-    machine that is never quiet ends too, and its drop rate says so.
-    """
-    probe, found = Probe(), {name: Pairs() for name in candidates}
-    turns = {name: _blocks(texts, block) for name in candidates}
-
-    def unfinished(got: Pairs) -> bool:
-        enough = len(got.tried) >= pairs and len(got.tried) + got.disturbed >= 2 * pairs
-        return len(got.quiet(probe.quickest)) < pairs and not enough
-
+def sample(models: dict[str, Timed], texts: Sequence[str], random: Random) -> tuple[list[Round], int]:
+    """A round a text, and how many were taken again. Those that were loud get a second chance when all are through."""
+    probe = Probe()
     probe()
-    while names := [name for name, got in found.items() if unfinished(got)]:
-        for name in names:
-            for reference_first in (True, False):
-                block_texts, got = next(turns[name]), found[name]
-                pair = _pair(reference, candidates[name], block_texts, reference_first, probe)
-                while pair.disturbed and got.disturbed < pairs:
-                    got.disturbed += 1  # again with the same texts: none is lost to a neighbour
-                    pair = _pair(reference, candidates[name], block_texts, reference_first, probe)
-                got.tried.append(pair)
-    return {name: _samples(got, pairs, probe.quickest) for name, got in found.items()}
+    rounds = [_round(models, text, random, probe) for text in texts]
+    loud = [i for i, found in enumerate(rounds) if found.probe_ms > SLOW * probe.quickest]
+    for i in loud:
+        rounds[i] = min(rounds[i], _round(models, texts[i], random, probe), key=lambda found: found.probe_ms)
+    return rounds, len(loud)
 
 
-def _samples(got: Pairs, pairs: int, quickest: float) -> Samples:
-    kept, quiet = got.kept(pairs), got.quiet(quickest)
-    calls: dict[str, float] = {}
-    for pair in (*kept, *got.tried):  # a text that only loud pairs met counts too
-        calls = pair.calls | calls
-    loud = sum(pair not in kept and pair not in quiet for pair in got.tried)
-    return Samples(
-        [pair.reference_ms for pair in kept], [pair.candidate_ms for pair in kept], calls, got.disturbed + loud
-    )
-
-
-def _pair(a: Timed, b: Timed, texts: list[str], a_first: bool, probe: Probe) -> Pair:
+def _round(models: dict[str, Timed], text: str, random: Random, probe: Probe) -> Round:
+    names = random.sample(sorted(models), len(models))
     guard = Guard()
     gc.disable()
     before = probe()
-    first = _block(a if a_first else b, texts)
-    between = probe()
-    second = _block(b if a_first else a, texts)
+    ms = {name: models[name].slot(text) for name in names}
     after = probe()
     gc.enable()
-    disturbed = guard.disturbed()
-    reference, candidate = (first, second) if a_first else (second, first)
-    calls: dict[str, float] = {}
-    for text, ms in zip(texts, candidate, strict=False):  # of the first pass
-        calls.setdefault(text, ms)
-    reference_ms, candidate_ms = (round(statistics.fmean(block), 4) for block in (reference, candidate))
-    return Pair(reference_ms, candidate_ms, calls, max(before, between, after), disturbed)
+    return Round(ms, float("inf") if guard.disturbed() else max(before, after))
 
 
-def _block(timed: Timed, texts: list[str]) -> list[float]:
-    timed.call(min(texts, key=len))
-    return [timed.call(text) for _ in range(timed.passes) for text in texts]
-
-
-def _blocks(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    endless = cycle(texts)
-    while True:
-        yield list(islice(endless, size))
+def single_calls(timed: Timed, texts: Sequence[str]) -> list[float]:
+    """Milliseconds of one call a text, one model alone; all again, up to twice, where something disturbed them."""
+    for _ in range(3):
+        for text in texts[:1]:
+            timed.call(text)  # does not count
+        guard = Guard()
+        found = [timed.call(text) for text in texts]
+        if not guard.disturbed():
+            break
+    return found
 
 
 def tokenize_ms(predictor: Predictor, texts: Sequence[str]) -> float:

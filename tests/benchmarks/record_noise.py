@@ -31,7 +31,7 @@ def main() -> None:
     settings = params.load().measurement.model_copy(update={"launches": given.launches})
     launches = time_pairs({"copy": given.artifact}, given.artifact, read_texts(given.texts), settings)["copy"]
     here = machine.fingerprint()
-    found = read_json(given.file) if given.file.is_file() else {"about": about(settings.pairs, settings.block_s)}
+    found = read_json(given.file) if given.file.is_file() else {"about": about(settings.launch_s, settings.slot_s)}
     found.setdefault("launches", []).extend(
         {
             "machine": f"{here.cpu}, {here.cores} cores, {here.virtualization or 'not virtual'}",
@@ -44,9 +44,10 @@ def main() -> None:
     write_text(given.file, json.dumps(found, indent=1) + "\n")
 
 
-def about(pairs: int, block_s: float) -> str:
+def about(launch_s: float, slot_s: float) -> str:
     """What the numbers are."""
-    return f"Log ratios of two copies of one model against a third, {pairs} pairs of {block_s} s blocks a launch."
+    what = "Log ratios of two copies of a model against a third, text by text"
+    return f"{what}: slots of {slot_s} s, {launch_s} s a launch."
 
 
 def ratios(reference_ms: list[float], candidate_ms: list[float]) -> list[float]:

@@ -189,7 +189,7 @@ def test_at_most_four_rows_are_compared(visit):
 def test_a_heading_explains_itself_to_pointer_and_keyboard(visit):
     page = visit()
     page.locator('th[data-col="faster"] .sort').focus()
-    assert "median of paired log ratios" in page.locator(".tip").inner_text()
+    assert "mean of paired log ratios" in page.locator(".tip").inner_text()
     page.keyboard.press("Escape")
     assert not page.locator(".tip").is_visible()
     page.locator('th[data-col="mb"]').hover()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openautoglm.distillation.data import encode, in_order, shuffled
-from openautoglm.distillation.fit import Recipe, TrainingError, dev_score, fit, logits_of
+from openautoglm.distillation.fit import Recipe, TrainingError, dev_score, fit, logits_of, mixed_precision
 from openautoglm.distillation.losses import task_loss
 from openautoglm.distillation.session import Session, open_session
 
@@ -100,7 +100,7 @@ def test_bfloat16_only_where_the_processor_computes_in_it(monkeypatch, instructi
     """AVX-512 alone is not enough: oneDNN emulates bfloat16 there, four times slower than float32."""
     has = {"architecture": "x86_64", "avx512_bw": True, "avx512_bf16": False, "amx_bf16": False}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has | dict.fromkeys(instructions, True))
-    monkeypatch.setattr(fit, "device", lambda: torch.device("cpu"))
-    with fit.mixed_precision():
+    monkeypatch.setattr("openautoglm.distillation.fit.device", lambda: torch.device("cpu"))
+    with mixed_precision():
         computed = torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2))
     assert computed.dtype == (torch.bfloat16 if instructions else torch.float32)

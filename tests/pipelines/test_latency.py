@@ -1,4 +1,4 @@
-"""The order of blocks, the guard, warm-up, and real launches of tiny artifacts in worker processes."""
+"""Rounds and slots, the guard, warm-up, and real launches of tiny artifacts in worker processes."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from itertools import chain, count, repeat
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,14 +19,15 @@ from tests.pipelines.tiny_artifacts import TEXTS, write
 
 latency_probe = latency.Probe
 REFERENCE, CANDIDATE = repeat(10.0), repeat(5.0)
-QUICK = {"threads": 1, "pairs": 6, "block_s": 0.004, "warmup_s": 0.02}
+QUICK = {"threads": 1, "launch_s": 0.1, "slot_s": 0.002, "warmup_s": 0.02, "seed": 0, "rounds": None}
 
 
-class Scripted:
-    """Stands for a loaded artifact: each call takes a scripted time and is written down."""
+class Scripted(latency.Timed):
+    """A loaded artifact whose calls take scripted times and are written down."""
 
-    def __init__(self, name, log, times, passes=1):
-        self.name, self.log, self.times, self.passes = name, log, iter(times), passes
+    def __init__(self, name, log, times, calls=1):
+        super().__init__(None, 0.0, 0.0, calls)
+        self.name, self.log, self.times = name, log, iter(times)
 
     def call(self, text):
         self.log.append((self.name, text))
@@ -48,19 +50,19 @@ class Calm:
         return False
 
 
-def disturbed_at(*pairs):
-    """A guard class that says "disturbed" for these pairs, counted from 0 over all candidates."""
+def disturbed_at(*rounds):
+    """A guard class that says "disturbed" of these rounds, counted from 0."""
     count = iter(range(10**6))
 
     class Guard:
         def disturbed(self):
-            return next(count) in pairs
+            return next(count) in rounds
 
     return Guard
 
 
 def probing(*took):
-    """A probe class that finds these, and 1.0 ever after. The first one is of before any pair; a pair has three."""
+    """A probe class that finds these, and 1.0 ever after. The first one is of before any round; a round has two."""
     times = chain(took, repeat(1.0))
 
     class Probe:
@@ -79,87 +81,84 @@ def _still(monkeypatch):
     monkeypatch.setattr(latency, "Probe", Still)
 
 
-def sampled(monkeypatch, guard, *, pairs=4, block=2, reference=REFERENCE, candidate=CANDIDATE):
-    """The pairs of C, and the calls that count: each block begins with one that does not."""
+def sampled(monkeypatch, guard, *, texts=4, seed=0, reference=REFERENCE, candidate=CANDIDATE, calls=1):
+    """The rounds, how many were taken again, and every call in its order."""
     log = []
     monkeypatch.setattr(latency, "Guard", guard)
-    timed = Scripted("R", log, led_in(reference, block)), {"c": Scripted("C", log, led_in(candidate, block))}
-    got = latency.sample(*timed, TEXTS[:5], block, pairs)["c"]
-    return got, [call for i, call in enumerate(log) if i % (block + 1)]
+    models = {"R": Scripted("R", log, reference), "C": Scripted("C", log, candidate, calls)}
+    return *latency.sample(models, TEXTS[:texts], Random(seed)), log
 
 
-def led_in(times, block, lead=777.0):
-    """These times, block by block, each block after a call of another time."""
-    times = iter(times)
-    while True:
-        yield lead
-        yield from (next(times) for _ in range(block))
+def milliseconds(rounds, name):
+    return [each.ms[name] for each in rounds]
 
 
-def test_blocks_alternate_r_c_c_r_over_the_same_texts(monkeypatch):
-    got, log = sampled(monkeypatch, Calm)
-    blocks = ["".join(name for name, _ in log[i : i + 2]) for i in range(0, len(log), 2)]
-    assert blocks == ["RR", "CC", "CC", "RR"] * 2
-    for i in range(0, len(log), 4):
-        assert [text for _, text in log[i : i + 2]] == [text for _, text in log[i + 2 : i + 4]]
-    texts = [text for name, text in log if name == "R"]
-    assert texts == (TEXTS[:5] * 2)[: len(texts)]
-    assert got.reference_ms == [10.0] * 4
-    assert got.candidate_ms == [5.0] * 4
+def test_a_round_takes_one_text_through_every_model(monkeypatch):
+    rounds, again, log = sampled(monkeypatch, Calm)
+    assert [text for _, text in log] == [text for text in TEXTS[:4] for _ in range(4)]
+    slots = [log[i : i + 2] for i in range(0, len(log), 2)]
+    assert all(first == second for first, second in slots)  # one call that does not count, and one that does
+    assert all({slots[i][0][0], slots[i + 1][0][0]} == {"R", "C"} for i in range(0, len(slots), 2))
+    assert (milliseconds(rounds, "R"), milliseconds(rounds, "C"), again) == ([10.0] * 4, [5.0] * 4, 0)
 
 
-def test_candidates_take_turns(monkeypatch):
-    log = []
-    monkeypatch.setattr(latency, "Guard", Calm)
-    candidates = {name: Scripted(name, log, repeat(1.0)) for name in ("A", "B")}
-    latency.sample(Scripted("R", log, repeat(1.0)), candidates, TEXTS[:3], 1, 4)
-    assert "".join(name for name, _ in log[::2]) == "RAAR" + "RBBR" + "RAAR" + "RBBR"
-    assert log[::2] == log[1::2]  # the call that does not count
+def test_the_order_is_drawn_anew_for_each_round_and_again_from_the_same_seed(monkeypatch):
+    orders = []
+    for seed in (0, 0, 1):
+        _, _, log = sampled(monkeypatch, Calm, texts=20, seed=seed)
+        orders.append("".join(name for name, _ in log[::2]))
+    assert orders[0] == orders[1] != orders[2]
+    firsts = orders[0][::2]
+    assert 4 < firsts.count("R") < 16
 
 
-def test_the_first_call_after_the_other_model_does_not_count(monkeypatch):
-    """A model that the other's block has driven from the caches: its first call of each block is slow."""
-    got, _ = sampled(monkeypatch, Calm, candidate=repeat(5.0))  # led_in: 777 ms in front of each block
-    assert got.candidate_ms == [5.0] * 4
-    assert set(got.calls.values()) == {5.0}
+def test_the_first_call_of_a_slot_does_not_count_and_the_others_are_averaged(monkeypatch):
+    """A model that others have driven from the caches: its first call is slow."""
+    slots = chain.from_iterable([777.0, 4.0, 5.0, 6.0] for _ in count())
+    rounds, _, log = sampled(monkeypatch, Calm, candidate=slots, calls=3)
+    assert milliseconds(rounds, "C") == [5.0] * 4
+    assert [name for name, _ in log].count("C") == 4 * (1 + 3)
 
 
-def test_a_disturbed_pair_is_dropped_whole_and_repeated(monkeypatch):
-    reference = chain([10, 10], [99, 99], repeat(10.0))
-    got, log = sampled(monkeypatch, disturbed_at(1), candidate=repeat(5.0), reference=reference)
-    assert got.dropped == 1
-    assert got.reference_ms == [10.0] * 4  # the second pair's 99 is gone
-    assert len(got.candidate_ms) == 4
-    assert len(log) == 4 * (4 + 1)
-    blocks = [[text for _, text in log[i : i + 2]] for i in range(0, len(log), 4)]
-    assert blocks[1] == blocks[2]  # with the same texts: none is lost to a neighbour
+def test_a_disturbed_round_is_taken_again_with_the_same_text(monkeypatch):
+    reference = chain([10.0] * 2, [99.0] * 2, repeat(10.0))
+    rounds, again, log = sampled(monkeypatch, disturbed_at(1), reference=reference)
+    assert again == 1
+    assert milliseconds(rounds, "R") == [10.0] * 4  # the second round's 99 is gone
+    assert [text for _, text in log[::4]] == [*TEXTS[:4], TEXTS[1]]
 
 
-def test_a_pair_beside_a_slow_probe_is_dropped_and_another_taken(monkeypatch):
-    quiet, loud = [1.0, 1.05, 1.0], [1.0, 1.2, 1.0]
-    monkeypatch.setattr(latency, "Probe", probing(1.0, *quiet, *loud))
-    reference = chain([10, 10], [99, 99], repeat(10.0))
-    got, log = sampled(monkeypatch, Calm, candidate=repeat(5.0), reference=reference)
-    assert got.dropped == 1
-    assert got.reference_ms == [10.0] * 4  # the second pair's 99 is gone
-    assert len(log) == 4 * (4 + 2)  # pairs come in twos, R C C R
+def test_of_a_round_beside_a_slow_probe_and_its_repeat_the_quieter_counts(monkeypatch):
+    quiet, loud, louder = [1.0, 1.05], [1.0, 1.2], [1.3, 1.0]
+    monkeypatch.setattr(latency, "Probe", probing(1.0, *quiet, *loud, *louder, *quiet, *quiet, *louder))
+    reference = chain.from_iterable([ms] * 2 for ms in (10.0, 11.0, 12.0, 13.0, 14.0, 15.0))
+    rounds, again, _ = sampled(monkeypatch, Calm, reference=reference)
+    assert again == 2
+    assert milliseconds(rounds, "R") == [10.0, 14.0, 12.0, 13.0]  # the third's repeat was as loud
 
 
-def test_what_was_taken_before_the_machine_grew_quiet_is_dropped_too(monkeypatch):
-    monkeypatch.setattr(latency, "Probe", probing(1.5, *[1.5] * 6))
-    got, _ = sampled(monkeypatch, Calm, candidate=chain([9.0] * 4, repeat(5.0)))
-    assert got.dropped == 2
-    assert got.candidate_ms == [5.0] * 4
-    assert got.calls == dict.fromkeys(TEXTS[:5], 5.0)
+def test_what_was_taken_before_the_machine_grew_quiet_is_taken_again_too(monkeypatch):
+    monkeypatch.setattr(latency, "Probe", probing(1.5, *[1.5] * 4))
+    rounds, again, _ = sampled(monkeypatch, Calm, candidate=chain([9.0] * 4, repeat(5.0)))
+    assert again == 2
+    assert milliseconds(rounds, "C") == [5.0] * 4
 
 
-def test_on_a_machine_that_is_never_quiet_the_quietest_pairs_are_kept(monkeypatch):
-    slowness = chain.from_iterable([ms] * 3 for ms in (1.9, 1.2, 1.4, 1.3, 1.8, 1.7, 1.25, 1.6))
-    monkeypatch.setattr(latency, "Probe", probing(1.0, *slowness))
-    got, log = sampled(monkeypatch, Calm, candidate=chain.from_iterable([float(i)] * 2 for i in count()))
-    assert len(log) == 4 * 8  # twice as many as are wanted, and no more
-    assert got.candidate_ms == [1.0, 2.0, 3.0, 6.0]
-    assert got.dropped == 4
+def test_a_slow_round_is_kept_where_nothing_disturbed_it(monkeypatch):
+    rounds, again, _ = sampled(monkeypatch, Calm, candidate=chain([500.0, 500.0], repeat(5.0)))
+    assert (again, max(milliseconds(rounds, "C"))) == (0, 500.0)
+
+
+def test_a_machine_that_is_never_quiet_ends_too_and_says_so(monkeypatch):
+    rounds, again, log = sampled(monkeypatch, disturbed_at(*range(1000)))
+    assert (len(rounds), again, len(log)) == (4, 4, 2 * 4 * 4)  # twice as many as are wanted, and no more
+
+
+@pytest.mark.parametrize(("disturbed", "kept"), [((), 0), ((0,), 1), ((0, 1), 2), ((0, 1, 2), 2)])
+def test_disturbed_single_calls_are_taken_again_up_to_twice(monkeypatch, disturbed, kept):
+    monkeypatch.setattr(latency, "Guard", disturbed_at(*disturbed))
+    times = chain.from_iterable([777.0, float(i), float(i)] for i in count())
+    assert latency.single_calls(Scripted("C", [], times), TEXTS[:2]) == [float(kept)] * 2
 
 
 def test_the_probe_is_the_quickest_of_its_runs(monkeypatch):
@@ -167,23 +166,6 @@ def test_the_probe_is_the_quickest_of_its_runs(monkeypatch):
     monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
     assert probe() == pytest.approx(1.0)
     assert probe.quickest == pytest.approx(1.0)
-
-
-def test_a_slow_pair_is_kept_where_nothing_disturbed_it(monkeypatch):
-    got, _ = sampled(monkeypatch, Calm, candidate=chain([500.0, 500.0], repeat(5.0)))
-    assert got.dropped == 0
-    assert max(got.candidate_ms) == 500.0
-
-
-def test_a_machine_that_is_never_quiet_ends_too_and_says_so(monkeypatch):
-    got, _ = sampled(monkeypatch, disturbed_at(*range(1000)))
-    assert len(got.candidate_ms) == 4
-    assert got.dropped == 4
-
-
-def test_a_single_call_counts_the_first_time_its_text_is_met(monkeypatch):
-    got, _ = sampled(monkeypatch, Calm, candidate=chain(range(1, 6), repeat(100.0)))
-    assert got.calls == dict(zip(TEXTS[:5], range(1, 6), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +270,7 @@ def request(folders, **changes):
             "reference": str(folders["large"]),
             "candidates": {"small": str(folders["small"]), "same": str(folders["large"])},
             "texts": TEXTS,
-            "own_texts": len(TEXTS),
+            "own_texts": TEXTS,
         }
         | changes
     )
@@ -298,8 +280,9 @@ def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders):
     found = worker.ask("launch", request(folders))
     assert set(found) == {"small", "same"}
     for launch in found.values():
-        assert len(launch["reference_block_ms"]) == len(launch["candidate_block_ms"]) == QUICK["pairs"]
+        assert len(launch["reference_block_ms"]) == len(launch["candidate_block_ms"]) >= latency.FEWEST
         assert launch["control_block_ms"] == found["small"]["control_block_ms"]
+        assert launch["control_reference_ms"] == launch["reference_block_ms"]
         assert launch["first_call_ms"] > 0
         assert 0 < launch["tokenize_ms"] < launch["candidate_block_ms"][0]
     ratios = {name: np.divide(x["reference_block_ms"], x["candidate_block_ms"]) for name, x in found.items()}
@@ -321,8 +304,13 @@ def test_importing_the_runtime_leaves_nothing_to_import_to_loading(tmp_path):
 
 
 def test_each_launch_samples_single_calls_of_its_own_texts_only(folders):
-    found = worker.ask("launch", request(folders, own_texts=7))
+    found = worker.ask("launch", request(folders, own_texts=TEXTS[:7]))
     assert len(found["small"]["call_ms"]) == 7
+
+
+def test_a_launch_goes_over_as_many_texts_as_it_is_told(folders):
+    found = worker.ask("launch", request(folders, rounds=9))
+    assert len(found["small"]["candidate_block_ms"]) == len(found["small"]["control_block_ms"]) == 9
 
 
 def test_the_worker_is_light_and_its_threads_are_fixed(folders):
@@ -380,15 +368,3 @@ def test_the_idlest_core_is_taken(monkeypatch):
     readings = iter([before, after])
     monkeypatch.setattr(latency, "core_ticks", lambda: next(readings))
     assert worker.idlest_cores(1) == [1]
-
-
-def test_a_faster_candidate_passes_over_the_same_texts_more_often(monkeypatch):
-    """Its block is as long as the reference's; what a text takes is that of the first pass."""
-    log = []
-    monkeypatch.setattr(latency, "Guard", Calm)
-    fast = Scripted("C", log, led_in(chain([1.0, 1.0, 4.0, 4.0], repeat(2.5)), 4), passes=2)
-    got = latency.sample(Scripted("R", log, led_in(REFERENCE, 2)), {"c": fast}, TEXTS[:5], 2, 4)["c"]
-    assert [name for name, _ in log[:8]] == ["R"] * 3 + ["C"] * 5
-    assert [text for _, text in log[1:3]] * 2 == [text for _, text in log[4:8]]
-    assert got.candidate_ms == [2.5] * 4
-    assert [got.calls[text] for text in TEXTS[:2]] == [1.0, 1.0]

@@ -13,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.params import Carbon, Measurement
 from tests.pipelines.tiny_artifacts import TEXTS, carbon, write
 
-SETTINGS = Measurement(threads=1, launches=2, pairs=4, block_s=0.004, warmup_s=0.02, window_s=1.0, max_texts=30)
+SETTINGS = Measurement(threads=1, launches=2, launch_s=0.1, slot_s=0.002, warmup_s=0.02, window_s=1.0, max_texts=30)
 DECLARED = Carbon.model_validate(carbon())
 
 
@@ -112,11 +112,26 @@ def test_every_stretch_of_the_texts_is_as_long_as_any_other(count):
     assert max(means) - min(means) < count / 3  # in the given order: two thirds of the count
 
 
-def test_launches_share_the_texts_out():
-    own = [measure._own_texts(TEXTS, i, SETTINGS.model_copy(update={"launches": 3})) for i in range(3)]
-    taken = [text for part in own for text in part["texts"][: part["own_texts"]]]
-    assert taken == TEXTS
-    assert all(sorted(part["texts"]) == sorted(TEXTS) for part in own)
+def test_launches_share_out_the_single_calls_and_go_over_the_same_texts(folders, monkeypatch):
+    asked, real = [], measure.worker.ask
+
+    def ask(task, request):
+        asked.append(request)
+        return real(task, request)
+
+    monkeypatch.setattr(measure.worker, "ask", ask)
+    settings = SETTINGS.model_copy(update={"launches": 3})
+    launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
+    assert sorted(text for request in asked for text in request["own_texts"]) == sorted(TEXTS[:4])
+    assert len({tuple(request["texts"]) for request in asked}) == 1
+    assert [request["rounds"] for request in asked] == [None, 4, 4]
+    assert {len(launch.reference_block_ms) for launch in launches} == {4}
+    assert len({request["seed"] for request in asked}) == 3
+
+
+def test_fewer_texts_than_launches_are_enough(folders):
+    launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:1], SETTINGS)["x"]
+    assert [len(launch.call_ms) for launch in launches] == [1, 0]
 
 
 def test_a_missing_artifact_is_named_before_anything_runs(folders, tmp_path, monkeypatch):

@@ -53,7 +53,8 @@ def lay(folder: Path) -> None:
         "budget": {"epochs": 30, "batch_size": 32},
         "training": {"threads": 1},
         "measurement": {
-            "threads": 1, "launches": 1, "pairs": 2, "block_s": 0.01, "warmup_s": 0.0, "window_s": 0.1, "max_texts": 4,
+            "threads": 1, "launches": 1, "launch_s": 0.01, "slot_s": 0.001, "warmup_s": 0.0, "window_s": 0.1,
+            "max_texts": 4,
         },
     }  # fmt: skip
     (folder / "params.yaml").write_text(yaml.safe_dump(laid, sort_keys=False))

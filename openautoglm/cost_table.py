@@ -29,6 +29,14 @@ class Widths(NamedTuple):
     neurons: Annotated[int, Field(ge=0)]
 
 
+class Form(NamedTuple):
+    """A form of the word embedding."""
+
+    rank: int  # 0: full
+    pieces: int
+    codes: int = 0  # bytes of a piece in product codes; 0: whole rows for all
+
+
 Structure = Sequence[Widths]
 
 
@@ -42,7 +50,7 @@ class Cost(NamedTuple):
 @dataclass(frozen=True)
 class Table:
     """Costs by width: of an attention by its heads, of an FFN by its neurons, and of all that is fixed (embedding,
-    pooler, head, the call itself, the tokenizer's file) by the embedding's rank (0: full) and word pieces.
+    pooler, head, the call itself, the tokenizer's file) by the embedding's form.
 
     The head reads one piece's state, so the exporter lets the last attention answer, and what follows compute, for that
     piece alone: these have prices of their own.
@@ -54,12 +62,12 @@ class Table:
     ffn: dict[int, Cost]
     last_attention: dict[int, Cost]
     last_ffn: dict[int, Cost]
-    fixed: dict[tuple[int, int], Cost]
+    fixed: dict[Form, Cost]
     tokenize_ms: tuple[float, float]  # of a text, and of each of its word pieces
 
     def predict(self, structure: Structure, length: int, rank: int | None = None) -> float:
         """Milliseconds from a text of `length` word pieces to its logits, batch 1, one thread."""
-        pieces = max(count for _, count in self.fixed)  # the time to look a row up does not depend on their number
+        pieces = max(form.pieces for form in self.fixed)  # the time to look a row up does not depend on their number
         costs = [*self._sub_layers(structure), self.fixed_at(pieces, rank)]
         return sum(self.at(cost, length) for cost in costs) + self.tokenize_ms[0] + self.tokenize_ms[1] * length
 
@@ -86,8 +94,9 @@ class Table:
 
     def fixed_at(self, pieces: int, rank: int | None) -> Cost:
         """The cost of a model without sub-layers; LatencyError for a form of embedding that was not measured."""
-        ranks = {known for known, _ in self.fixed}
-        by_rank = {r: _between({p: c for (q, p), c in self.fixed.items() if q == r}, pieces) for r in ranks}
+        ranks = {form.rank for form in self.fixed if not form.codes}
+        by_pieces = {r: {f.pieces: c for f, c in self.fixed.items() if (f.rank, f.codes) == (r, 0)} for r in ranks}
+        by_rank = {r: _between(known, pieces) for r, known in by_pieces.items()}
         wanted = rank or 0
         if wanted in by_rank:
             return by_rank[wanted]
@@ -103,7 +112,7 @@ class Table:
 
     def save(self, path: Path) -> None:
         """Write the table as JSON."""
-        raw = asdict(self) | {"fixed": [[rank, pieces, cost] for (rank, pieces), cost in self.fixed.items()]}
+        raw = asdict(self) | {"fixed": [[*form, cost] for form, cost in self.fixed.items()]}
         with replacing(path) as aside:
             aside.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
@@ -121,7 +130,7 @@ def load(path: Path) -> Table | None:
             facts=raw["facts"],
             lengths=tuple(raw["lengths"]),
             **{name: {int(w): _cost(cost) for w, cost in raw[name].items()} for name in BY_WIDTH},
-            fixed={(rank, pieces): _cost(cost) for rank, pieces, cost in raw["fixed"]},
+            fixed={Form(*form): _cost(cost) for *form, cost in raw["fixed"]},
             tokenize_ms=(raw["tokenize_ms"][0], raw["tokenize_ms"][1]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 
 from openautoglm import architectures, artifact, cost_table, vocabulary
-from openautoglm.cost_table import Cost, LatencyError, Structure, Table, Widths
+from openautoglm.config import CompressionConfig
+from openautoglm.cost_table import Cost, Form, LatencyError, Structure, Table, Widths
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, Teacher
 from openautoglm.task import Task
@@ -38,13 +39,14 @@ ROUNDS, CALLS = 11, 4  # turns of each model, and timed calls a turn
 ATTEMPTS = 3
 TOLERANCE, CHECKED = 0.10, 20  # a sum that errs more, on so many random whole models, is not used
 
-Model = tuple[Structure, tuple[int, int]]  # with the embedding's rank (0: full) and word pieces
+Model = tuple[Structure, Form]
 
 
 class Bench:
     """Builds and times whole models of any structure, with random weights: neither speed nor size depends on them.
 
-    Vocabularies and ranks (None: full) are the forms of embedding that costs will be asked for, or their ends.
+    Vocabularies with ranks and codes (None: full, whole rows) are the forms of embedding that costs will be asked for,
+    or their ends.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Bench:
         *,
         vocabularies: Sequence[int | None] = (None,),
         ranks: Sequence[int | None] = (None,),
+        codes: Sequence[int | None] = (None,),
     ) -> None:
         self.teacher, self.task, self.plan = teacher, task, dict(plan)
         self.config: dict[str, Any] = teacher.model.config.to_dict()
@@ -64,7 +67,8 @@ class Bench:
         trimmed = {size: self._trimmed(size) for size in vocabularies}
         self._sizes = {size: pieces for size, (pieces, _) in trimmed.items()}
         self.tokenizers = dict(trimmed.values())
-        self.forms = [(rank or 0, pieces) for rank in dict.fromkeys(ranks) for pieces in self.tokenizers]
+        kinds = dict.fromkeys([*((rank or 0, 0) for rank in ranks), *((0, count) for count in codes if count)])
+        self.forms = [Form(rank, pieces, count) for rank, count in kinds for pieces in self.tokenizers]
 
     def pieces(self, size: int | None) -> int:
         """Word pieces of the measured vocabulary that was cut to `size`."""
@@ -92,14 +96,15 @@ class Bench:
             "plan": self.plan,
         }
 
-    def export(self, structure: Structure, form: tuple[int, int], folder: Path) -> Path:
+    def export(self, structure: Structure, form: Form, folder: Path) -> Path:
         """A random model of this structure and form of embedding, as an artifact of the plan."""
         from openautoglm.export import export
 
-        rank, pieces = form
         config = self.config | {
-            "vocab_size": pieces,
-            "embedding_rank": rank or None,
+            "vocab_size": form.pieces,
+            "embedding_rank": form.rank or None,
+            "embedding_codes": form.codes or None,
+            "whole_rows": min(CompressionConfig().whole_rows, form.pieces - 1) if form.codes else None,
             "max_position_embeddings": min(self.task.max_length, self.config["max_position_embeddings"]),
             "num_labels": self.task.outputs,
             "slices": [layer._asdict() for layer in structure],
@@ -107,7 +112,12 @@ class Bench:
         model = architectures.build(config)
         for parameter in model.parameters():  # no two alike, for equal ones are stored once
             torch.nn.init.normal_(parameter, std=0.02)
-        return export(Student(model, self.tokenizers[pieces], self.plan), "onnx-plan", folder, self.task)
+        return export(Student(model, self.tokenizers[form.pieces], self.plan), "onnx-plan", folder, self.task)
+
+    def sizes(self, models: Sequence[Model]) -> list[int]:
+        """The bytes of each whole model's artifact."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return [artifact.size(self.export(*model, Path(scratch) / str(i))) for i, model in enumerate(models)]
 
     def costs(self, models: Sequence[Model]) -> list[Cost]:
         """The cost of each whole model, without tokenisation: exported, then timed in interleaved rounds."""
@@ -211,9 +221,9 @@ def _sum(terms: Sequence[tuple[float, Cost]]) -> Cost:
 def _errors(table: Table, models: Sequence[Model], real: Sequence[Cost]) -> Check:
     table = replace(table, tokenize_ms=(0.0, 0.0))  # sessions were timed without it
     ms, size = [], []
-    for (structure, (rank, pieces)), cost in zip(models, real, strict=True):
-        size.append(table.bytes_of(structure, pieces, rank) / cost.bytes - 1)
-        predicted = [table.predict(structure, length, rank) for length in table.lengths]
+    for (structure, form), cost in zip(models, real, strict=True):
+        size.append(table.bytes_of(structure, form.pieces, form.rank) / cost.bytes - 1)
+        predicted = [table.predict(structure, length, form.rank) for length in table.lengths]
         ms.append(tuple(p / t - 1 for p, t in zip(predicted, cost.ms, strict=True)))
     return Check(ms, size)
 

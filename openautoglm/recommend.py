@@ -1,8 +1,9 @@
 """A config for a budget of bytes and milliseconds, from models of a few shapes measured on this machine.
 
 Neither size nor speed depends on what a model has learnt, so a few artifacts with random weights tell both: of the
-encoder at a few widths, of the embedding in a few forms, and the line between them. The range of the prediction is how
-far it was off for unevenly thinned models, measured too. Accuracy is not predicted: only compressing tells it.
+encoder at a few widths, of the embedding in a few forms, and the line between them; in 4 bits the bytes alone, for they
+are computed in INT8. The range of the prediction is how far it was off for unevenly thinned models, measured too.
+Accuracy is not predicted: only compressing tells it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import platform
 import random
 import statistics
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 from leaderboard.aside import replacing
 from openautoglm import vocabulary
 from openautoglm.config import CompressionConfig
-from openautoglm.cost_table import Cost, Widths
+from openautoglm.cost_table import Form, Widths
 from openautoglm.errors import UserError
 from openautoglm.latency import Bench, interleaved
 from openautoglm.student import Teacher
@@ -32,6 +34,8 @@ from openautoglm.task import Split, Task
 from openautoglm.teachers import as_teacher
 
 SHARES = (0.05, 0.3, 0.6, 1.0)  # of heads and neurons, at which the encoder is measured
+INT8: dict[str, str] = {}  # as by default
+INT4 = {"embedding": "int4", "attention": "int4", "ffn": "int4", "head": "int4"}
 CHECKED = (0.15, 0.45, 0.8)  # and at which unevenly thinned models are compared with the prediction
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp")
 
@@ -103,22 +107,36 @@ def recommend(model: Any, *, memory: float | None, latency_ms: float | None, len
 def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
     """Configs in the order in which to try them, from the mildest.
 
-    First what was measured to cost no score (a third of the encoder; then the vocabulary's unused pieces), then what
-    costs little, and the last tenth of the encoder only at the end. Every config is complete but for defaults.
+    First what was measured to cost no score: a third of the encoder, then 4 bits instead of 8. Then what costs little:
+    more of the encoder, and product codes for the rarer pieces. The vocabulary's own pieces and the last fifth of the
+    encoder go only at the end. Every config is complete but for defaults.
     """
-    config = teacher.model.config
-    width, pieces = config.hidden_size, config.vocab_size
-    small, smaller = (size if size < pieces and _trims(teacher) else None for size in (8000, 4000))
-    rungs = [
-        (None, None, 0.0, 0.3),
-        (small, None, 0.0, 0.6),
-        (small, width // 3, 0.0, 0.75),
-        (smaller, width // 3, 0.5, 0.75),
-        (smaller, width // 6, 0.5, 0.95),
+    pieces, trims = teacher.model.config.vocab_size, _trims(teacher)
+    small, smaller = (size if size < pieces and trims else None for size in (16000, 8000))
+    fine, coarse = (_codes(teacher, share) for share in (8, 12))
+    rungs: list[tuple[int | None, int | None, dict[str, str], float, float]] = [
+        (None, None, INT8, 0.0, 0.3),
+        (None, None, INT4, 0.3, 0.4),
+        (None, fine, INT4, 0.3, 0.6),
+        (small, coarse, INT4, 0.6, 0.8),
+        (smaller, coarse, INT4, 0.8, 0.95),
     ]
-    for size, rank, low, high in rungs:
+    for size, codes, precision, low, high in rungs:
         for ratio in np.arange(low, high + 0.001, 0.05):
-            yield {"pruning_ratio": round(float(ratio), 2), "vocabulary_size": size, "embedding_rank": rank}
+            yield {
+                "pruning_ratio": round(float(ratio), 2),
+                "vocabulary_size": size,
+                "embedding_codes": codes,
+                "precision": precision,
+            }
+
+
+def _codes(teacher: Teacher, share: int) -> int | None:
+    """Bytes of a coded piece: a width of the embedding by `share`, or the next fewer that cut it evenly."""
+    width, pieces = teacher.model.config.hidden_size, teacher.model.config.vocab_size
+    if pieces <= 2 * CompressionConfig().whole_rows:
+        return None  # most would keep whole rows
+    return next(count for count in range(max(1, width // share), 0, -1) if width % count == 0)
 
 
 def _trims(teacher: Teacher) -> bool:
@@ -135,35 +153,47 @@ class Parts:
     def __init__(self, teacher: Teacher, length: int, configs: Sequence[dict[str, Any]]) -> None:
         task = _task(teacher, length)
         sizes = {config["vocabulary_size"] for config in configs}
-        ranks = sorted({config["embedding_rank"] or 0 for config in configs})
+        codes = sorted({config["embedding_codes"] or 0 for config in configs})
         ends = [None, *([min(s for s in sizes if s)] if any(sizes) else [])]
         plan = CompressionConfig().plan()
-        self.bench = Bench(teacher, task, plan, vocabularies=ends, ranks=[rank or None for rank in ranks])
+        self.bench = Bench(teacher, task, plan, vocabularies=ends, codes=[count or None for count in codes])
         texts = {i: partial(teacher.tokenizer.encode, text) for i, text in enumerate(task.dev.texts[:64])}
         self.tokenize_ms = statistics.mean(interleaved(texts, 3, 1).values())
         draw = random.Random(0)
         uneven = [self._uneven(draw, share) for share in CHECKED]
         first = self.bench.forms[0]
-        models = [(self._even(share), first) for share in SHARES] + [(structure, first) for structure in uneven]
-        costs = self.bench.costs([*models, *((self._even(SHARES[0]), form) for form in self.bench.forms)])
-        self.curve, checked, fixed = np.split(_table(costs), [len(SHARES), len(models)])
-        self.forms = dict(zip(self.bench.forms, fixed, strict=True))
-        predicted = [self.cost(self._share(structure), *first)[0] for structure in uneven]
-        self.errors = [p / (real + self.tokenize_ms) - 1 for p, (real, _) in zip(predicted, checked, strict=True)]
+        even = [(self._even(share), first) for share in SHARES]
+        models = [*even, *((self._even(SHARES[0]), form) for form in self.bench.forms)]
+        costs = self.bench.costs([*models, *((structure, first) for structure in uneven)])
+        self.ms = np.array([cost.ms[-1] for cost in costs])
+        self.bytes = {_key(INT8): [cost.bytes for cost in costs]}
+        if any(config["precision"] == INT4 for config in configs):
+            packed = copy(self.bench)
+            packed.plan = plan | INT4
+            self.bytes[_key(INT4)] = list(map(float, packed.sizes(models)))
+        predicted = [self.cost(self._share(structure), first, INT8)[0] for structure in uneven]
+        real = self.ms[len(models) :] + self.tokenize_ms
+        self.errors = [p / ms - 1 for p, ms in zip(predicted, real, strict=True)]
 
     def expected(self, config: dict[str, Any]) -> Expected:
         """What a config gives, all layers thinned alike."""
-        share, full = 1 - config["pruning_ratio"], self.bench.config["vocab_size"]
-        ms, size = self.cost(share, config["embedding_rank"] or 0, config["vocabulary_size"] or full)
+        pieces = config["vocabulary_size"] or self.bench.config["vocab_size"]
+        form = Form(0, pieces, config["embedding_codes"] or 0)
+        ms, size = self.cost(1 - config["pruning_ratio"], form, config["precision"])
         return Expected(size, ms, ms / (1 + max(0.0, *self.errors)), ms / (1 + min(0.0, *self.errors)))
 
-    def cost(self, share: float, rank: int, pieces: int) -> tuple[float, float]:
+    def cost(self, share: float, form: Form, precision: dict[str, str]) -> tuple[float, float]:
         """Milliseconds from text to label, and bytes: on the lines between what was measured."""
-        ends = sorted(p for r, p in self.forms if r == rank)
-        fixed = [np.interp(pieces, ends, [self.forms[rank, p][i] for p in ends]) for i in (0, 1)]
-        encoder = [np.interp(share, SHARES, self.curve[:, i]) for i in (0, 1)]
-        ms, size = (float(e + f - self.forms[self.bench.forms[0]][i]) for i, (e, f) in enumerate(zip(encoder, fixed)))  # noqa: B905
-        return ms + self.tokenize_ms, size
+        ms = self._sum(self.ms, share, form) + self.tokenize_ms
+        return ms, self._sum(self.bytes[_key(precision)], share, form)
+
+    def _sum(self, measured: Sequence[float] | np.ndarray, share: float, form: Form) -> float:
+        """The encoder's part by its share, and by the embedding's form what it has beyond that of the first form."""
+        curve = measured[: len(SHARES)]
+        fixed = dict(zip(self.bench.forms, measured[len(SHARES) :], strict=False))
+        ends = sorted(known.pieces for known in fixed if known.codes == form.codes)
+        embedding = np.interp(form.pieces, ends, [fixed[Form(0, pieces, form.codes)] for pieces in ends])
+        return float(np.interp(share, SHARES, curve) + embedding - fixed[self.bench.forms[0]])
 
     def _even(self, share: float) -> list[Widths]:
         return [self._widths(share)] * self.bench.layers
@@ -183,9 +213,8 @@ class Parts:
         return weights / (len(structure) * (full.heads * attention + full.neurons * ffn))
 
 
-def _table(costs: Sequence[Cost]) -> np.ndarray:
-    """(models, 2): milliseconds at the longest length, and bytes."""
-    return np.array([[cost.ms[-1], cost.bytes] for cost in costs])
+def _key(precision: dict[str, str]) -> str:
+    return "int4" if precision else "int8"
 
 
 def _task(teacher: Teacher, length: int) -> Task:

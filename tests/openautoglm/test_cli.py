@@ -238,14 +238,19 @@ def test_recommend_needs_a_budget_and_a_possible_length(place, capsys):
 def test_the_prediction_of_bytes_is_that_of_the_real_artifact(place, tmp_path):
     """Random weights and real ones take the same room: the plan of every config is the same."""
     from openautoglm import artifact
-    from openautoglm.recommend import Parts
+    from openautoglm.recommend import INT4, Parts
     from openautoglm.teachers import as_teacher
 
     teacher, task = as_teacher(place / "model"), make_task("classification")
-    config = {"pruning_ratio": 0.0, "vocabulary_size": None, "embedding_rank": None}
-    expected = Parts(teacher, 16, [config]).expected(config)
-    plan = dict.fromkeys(("embedding", "attention", "ffn", "head"), "int8")
-    real = export(Student(teacher.model, teacher.tokenizer, plan), "onnx-plan", tmp_path / "a", task)
-    assert expected.bytes == pytest.approx(artifact.size(real), rel=0.05)  # its position table is longer
-    assert expected.low_ms <= expected.latency_ms <= expected.high_ms
+    formats = {"int8": {}, "int4": INT4}
+    configs = [
+        {"pruning_ratio": 0.0, "vocabulary_size": None, "embedding_codes": None, "precision": precision}
+        for precision in formats.values()
+    ]
+    parts = Parts(teacher, 16, configs)
+    for config, name in zip(configs, formats, strict=True):
+        expected, plan = parts.expected(config), dict.fromkeys(INT4, name)
+        real = export(Student(teacher.model, teacher.tokenizer, plan), "onnx-plan", tmp_path / name, task)
+        assert expected.bytes == pytest.approx(artifact.size(real), rel=0.05)  # its position table is longer
+        assert expected.low_ms <= expected.latency_ms <= expected.high_ms
     assert trim(teacher.tokenizer, task.train.texts, 200)  # the tokenizer is one that recommend may trim

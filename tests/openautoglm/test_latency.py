@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
-from openautoglm import cost_table, latency
-from openautoglm.cost_table import Cost, LatencyError, Table, Widths
+from openautoglm import architectures, artifact, codebooks, cost_table, latency
+from openautoglm.cost_table import Cost, Form, LatencyError, Table, Widths
+from openautoglm.export import export
 from openautoglm.latency import Bench, Check
+from openautoglm.student import Student
 
 PLAN = {"embedding": "int8", "attention": "int8", "ffn": "int8", "head": "int8"}
 TABLE = Table(
@@ -18,7 +21,12 @@ TABLE = Table(
     ffn={10: Cost((0.5, 1.0), 50.0)},
     last_attention={2: Cost((0.5, 0.5), 100.0), 4: Cost((1.0, 1.0), 200.0)},
     last_ffn={10: Cost((0.1, 0.1), 50.0)},
-    fixed={(0, 100): Cost((3.0, 5.0), 1000.0), (8, 100): Cost((3.5, 5.5), 300.0), (16, 100): Cost((4.5, 6.5), 500.0)},
+    fixed={
+        Form(0, 100): Cost((3.0, 5.0), 1000.0),
+        Form(8, 100): Cost((3.5, 5.5), 300.0),
+        Form(16, 100): Cost((4.5, 6.5), 500.0),
+        Form(0, 100, 12): Cost((3.1, 5.1), 200.0),
+    },
     tokenize_ms=(0.1, 0.01),
 )
 
@@ -32,7 +40,7 @@ def test_a_prediction_is_the_sum_of_its_parts():
 
 def test_a_rank_that_was_not_measured_is_told():
     with pytest.raises(LatencyError, match=r"rank 8: measured \[0\]"):
-        replace(TABLE, fixed={(0, 100): Cost((3.0, 5.0), 1000.0)}).bytes_of([Widths(2, 10)], 100, 8)
+        replace(TABLE, fixed={Form(0, 100): Cost((3.0, 5.0), 1000.0)}).bytes_of([Widths(2, 10)], 100, 8)
 
 
 def test_saved_equals_loaded_and_a_broken_file_is_none(tmp_path):
@@ -80,3 +88,17 @@ def test_a_table_that_errs_is_not_used(bench, tmp_path, monkeypatch):
     with pytest.raises(LatencyError, match="errs by up to 20%"):
         latency.table_of(bench, tmp_path / "costs.json")
     assert not (tmp_path / "costs.json").exists()
+
+
+def test_a_coded_embedding_is_as_large_as_that_of_a_real_model(case, tmp_path):
+    teacher, task = case
+    bench = Bench(teacher, task, PLAN, codes=(None, 4))
+    full = [bench.full] * bench.layers
+    plain, coded = bench.sizes([(full, form) for form in bench.forms])
+    model, pieces = teacher.copy(), bench.forms[1].pieces
+    table = architectures.word_embedding(model)
+    architectures.set_word_embedding(model, codebooks.encode_rows(table, torch.ones(pieces), 4, pieces - 1))
+    real = export(Student(model, teacher.tokenizer, PLAN), "onnx-plan", tmp_path / "a", task)
+    assert bench.forms[1] == Form(0, pieces, 4)
+    assert coded == pytest.approx(artifact.size(real), rel=0.02)
+    assert coded != plain

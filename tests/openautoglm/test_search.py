@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from openautoglm.cost_table import Cost, Table, Widths
+from openautoglm.cost_table import Cost, Form, Table, Widths
 from openautoglm.knapsack import Level
 from openautoglm.search import Journal, Ladder, Limits, Space
 
@@ -21,7 +21,11 @@ def table():
         ffn={8: Cost((0.1, 0.4), 160), 48: Cost((0.6, 2.4), 960)},
         last_attention={1: Cost((0.05, 0.1), 100), 4: Cost((0.2, 0.4), 400)},
         last_ffn={8: Cost((0.1, 0.1), 160), 48: Cost((0.2, 0.2), 960)},
-        fixed={(0, 500): Cost((0.5, 0.6), 3000), (0, 9000): Cost((0.5, 0.6), 9e6), (8, 500): Cost((0.5, 0.7), 900)},
+        fixed={
+            Form(0, 500): Cost((0.5, 0.6), 3000),
+            Form(0, 9000): Cost((0.5, 0.6), 9e6),
+            Form(8, 500): Cost((0.5, 0.7), 900),
+        },
         tokenize_ms=(0.02, 0.001),
     )
 

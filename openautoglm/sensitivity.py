@@ -31,28 +31,25 @@ class Entry:
 
     part: str  # as in a precision plan: "embedding", "layer.3.ffn", "head"
     change: str  # a number format, "rank" (half the weights) or "drop"
-    loss: float  # above the unchanged model's: KL (T = 1) or squared error to the reference's logits
+    loss: float  # KL (T = 1) or squared error to the unchanged model's logits
     bytes: int  # of the part's weights after the change
 
 
-def sensitivity(model: Any, examples: Encoded, kind: str, reference: Tensor | None = None) -> list[Entry]:
+def sensitivity(model: Any, examples: Encoded, kind: str) -> list[Entry]:
     """The table of `model` on calibration texts (a few hundred do); `model` is left as it was.
 
-    reference: the teacher's logits of the examples, (texts, outputs); None: the model's own, so that every loss is what
-    the change itself costs. A difference to the teacher can be below 0: the change then happens to help.
+    Each loss is against the model's own logits: what the change itself costs.
     """
     model = copy.deepcopy(model).eval()
     weights = part_weights(model)
-    reference = _logits(model, examples) if reference is None else reference
+    reference = _logits(model, examples)
 
     def loss() -> float:
         return float(soft_labels(_logits(model, examples), reference, kind))
 
-    whole = loss()
-
     def measured(part: str, change: str, share: float, inside: AbstractContextManager) -> Entry:
         with inside:
-            return Entry(part, change, loss() - whole, int(weights[part] * share))
+            return Entry(part, change, loss(), int(weights[part] * share))
 
     entries = []
     for part in weights:
@@ -66,12 +63,12 @@ def sensitivity(model: Any, examples: Encoded, kind: str, reference: Tensor | No
 
 @torch.inference_mode()
 def _logits(model: Any, examples: Encoded) -> Tensor:
-    """(texts, outputs) in the order of the examples, in float32: the losses lie below what bfloat16 rounds away."""
+    """(texts, outputs) in the order of the examples. Losses lie below what a softmax of float32 rounds away."""
     model.to(device())
     found: dict[int, Tensor] = {}
     for batch in in_order(examples, 64):
         found.update(zip(batch.index.tolist(), model(**batch.to(device()).inputs).logits.cpu(), strict=True))
-    return torch.stack([found[i] for i in range(len(examples))])
+    return torch.stack([found[i] for i in range(len(examples))]).double()
 
 
 def as_json(entries: list[Entry]) -> list[dict[str, Any]]:

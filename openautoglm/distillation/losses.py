@@ -11,6 +11,7 @@ Every loss is a scalar in float32, and gradients reach the student's side only.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +29,7 @@ def soft_labels(student: Tensor, teacher: Tensor, kind: str, temperature: float 
     softness, so for a "regression" it is the squared error to the teacher's value.
     """
     if kind == "regression":
-        return F.mse_loss(student.float(), teacher.detach().float())
+        return F.mse_loss(_wide(student), _wide(teacher.detach()))
     return temperature**2 * kl(student / temperature, teacher / temperature)
 
 
@@ -42,8 +43,13 @@ def taught(
 
 def kl(student: Tensor, teacher: Tensor) -> Tensor:
     """(N, V) logits of both sides: the mean over N of KL(softmax(teacher) || softmax(student))."""
-    log_p, log_q = teacher.detach().float().log_softmax(-1), student.float().log_softmax(-1)
+    log_p, log_q = _wide(teacher.detach()).log_softmax(-1), _wide(student).log_softmax(-1)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32 of half precision; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

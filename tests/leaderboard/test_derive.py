@@ -11,7 +11,7 @@ from leaderboard.schema import Certificate, Cost, Interval, Launch, Range, Solo
 from leaderboard.statistics import faster
 
 NOISE = [
-    {name: np.array(ratios) for name, ratios in launch.items()}
+    {name: np.array(launch[name]) for name in ("control", "candidate")}
     for launch in json.loads((Path(__file__).parent / "recorded_noise.json").read_text())["launches"]
 ]
 

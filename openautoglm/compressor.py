@@ -1,7 +1,8 @@
 """AutoCompressor: the steps of Open-AutoGLM, one after the other, each switched by the config.
 
 vocabulary -> embedding rank -> rounds of (importance, refit, slice, recover) -> low-rank linears -> branches ->
-distillation -> fused branches -> product codes -> precision plan -> quantisation-aware training -> exits
+distillation (hidden states, product codes, soft labels) -> fused branches -> precision plan ->
+quantisation-aware training -> exits
 """
 
 from __future__ import annotations
@@ -78,7 +79,6 @@ class _Plan:
         exit_steps = int(EXIT_SHARE * steps) if self.config.exits else 0
         qat_steps = int(self.config.qat_share * steps)
         self._distil(steps - exit_steps - qat_steps)
-        self._code_embedding()
         plan = self._plan()
         if qat_steps:
             self._quantise(plan, qat_steps)
@@ -116,7 +116,9 @@ class _Plan:
         self._tell("embedding", rank=self.config.embedding_rank, dev_score=self._score())
 
     def _code_embedding(self) -> None:
-        """Product codes, after training: it would move the centroids for train's pieces, and all others with them."""
+        """Product codes. What is trained afterwards learns to live with them; the centroids, which pieces that train
+        does not have share with its own, stay.
+        """
         codes, whole = self.config.embedding_codes, self.config.whole_rows
         if codes is None:
             return
@@ -185,7 +187,7 @@ class _Plan:
         self._tell("low-rank linears", ranks=ranks, dev_score=self._score())
 
     def _distil(self, steps: int) -> None:
-        """Progressive distillation: hidden states and soft labels together, then soft labels alone.
+        """Progressive distillation: hidden states and soft labels together, then soft labels alone, on product codes.
 
         Branches, where the config wants them, are there while it lasts.
         """
@@ -195,6 +197,7 @@ class _Plan:
         hidden = int(self.config.hidden_share * steps) if self.config.hidden_loss_weight else 0
         if hidden:
             self._fit("hidden states", hidden, hidden=True)
+        self._code_embedding()
         if steps - hidden:
             self._fit("soft labels", steps - hidden, hidden=False)
         reparam.fuse(self.model)

@@ -94,6 +94,8 @@ def test_the_student_learns_is_saved_and_loads_again(case, student, tmp_path):
     assert student.evaluate(task.dev)[task.metrics[0]] > 0.8
     told = next(step for step in student.report["steps"] if step["step"] == "product codes")
     assert told["codes"] == student.report["after"]["embedding_size"] == 8
+    order = [step["step"] for step in student.report["steps"]]
+    assert order.index("product codes") < order.index("distillation")  # whose last stage knows them
     assert student.tokenizer.get_vocab_size() == student.model.config.vocab_size
     assert student.tokenizer.encode(task.dev.texts[0]).tokens == teacher.tokenizer.encode(task.dev.texts[0]).tokens
     loaded = Student.load(student.save(tmp_path / "s"))

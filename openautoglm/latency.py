@@ -46,7 +46,7 @@ class Bench:
     """Builds and times whole models of any structure, with random weights: neither speed nor size depends on them.
 
     Vocabularies with ranks and codes (None: full, whole rows) are the forms of embedding that costs will be asked for,
-    or their ends.
+    or their ends. whole_rows: beside codes, as in the config.
     """
 
     def __init__(
@@ -58,8 +58,9 @@ class Bench:
         vocabularies: Sequence[int | None] = (None,),
         ranks: Sequence[int | None] = (None,),
         codes: Sequence[int | None] = (None,),
+        whole_rows: int = CompressionConfig().whole_rows,
     ) -> None:
-        self.teacher, self.task, self.plan = teacher, task, dict(plan)
+        self.teacher, self.task, self.plan, self.whole_rows = teacher, task, dict(plan), whole_rows
         self.config: dict[str, Any] = teacher.model.config.to_dict()
         self.full = Widths(self.config["num_attention_heads"], self.config["intermediate_size"])
         self.layers: int = self.config["num_hidden_layers"]
@@ -93,6 +94,7 @@ class Bench:
             "teacher": {name: self.config[name] for name in sizes},
             "task": [self.task.name, self.task.max_length, self.task.outputs],
             "forms": [list(form) for form in self.forms],
+            "whole_rows": self.whole_rows,
             "plan": self.plan,
         }
 
@@ -104,7 +106,7 @@ class Bench:
             "vocab_size": form.pieces,
             "embedding_rank": form.rank or None,
             "embedding_codes": form.codes or None,
-            "whole_rows": min(CompressionConfig().whole_rows, form.pieces - 1) if form.codes else None,
+            "whole_rows": min(self.whole_rows, form.pieces - 1) if form.codes else None,
             "max_position_embeddings": min(self.task.max_length, self.config["max_position_embeddings"]),
             "num_labels": self.task.outputs,
             "slices": [layer._asdict() for layer in structure],
@@ -213,6 +215,12 @@ def measure(bench: Bench, *, checked: int = CHECKED, seed: int = 0) -> tuple[Tab
     return table, _errors(table, whole, costs[len(cells) :])
 
 
+def of_codes(table: Table, codes: int | None) -> Table:
+    """The table of embeddings with so many codes a piece (none: whole rows), of which its sums then are."""
+    fixed = {form._replace(codes=0): cost for form, cost in table.fixed.items() if form.codes == (codes or 0)}
+    return replace(table, fixed=fixed)
+
+
 def _sum(terms: Sequence[tuple[float, Cost]]) -> Cost:
     ms = tuple(sum(weight * cost.ms[i] for weight, cost in terms) for i in range(len(terms[0][1].ms)))
     return Cost(ms, sum(weight * cost.bytes for weight, cost in terms))
@@ -222,8 +230,9 @@ def _errors(table: Table, models: Sequence[Model], real: Sequence[Cost]) -> Chec
     table = replace(table, tokenize_ms=(0.0, 0.0))  # sessions were timed without it
     ms, size = [], []
     for (structure, form), cost in zip(models, real, strict=True):
-        size.append(table.bytes_of(structure, form.pieces, form.rank) / cost.bytes - 1)
-        predicted = [table.predict(structure, length, form.rank) for length in table.lengths]
+        coded = of_codes(table, form.codes)
+        size.append(coded.bytes_of(structure, form.pieces, form.rank) / cost.bytes - 1)
+        predicted = [coded.predict(structure, length, form.rank) for length in table.lengths]
         ms.append(tuple(p / t - 1 for p, t in zip(predicted, cost.ms, strict=True)))
     return Check(ms, size)
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openautoglm import architectures, lowrank, pruning, vocabulary
+from openautoglm import architectures, codebooks, lowrank, pruning, vocabulary
+from openautoglm.config import CompressionConfig
 from openautoglm.cost_table import Structure, Table, Widths
 from openautoglm.distillation.data import Encoded, encode, limited
 from openautoglm.distillation.fit import logits_of
@@ -25,21 +26,25 @@ from openautoglm.student import Teacher
 from openautoglm.task import Split, Task
 
 SAMPLES = 512  # texts of train that importance and refit look at, and as many others that judge
+WHOLE_ROWS = CompressionConfig().whole_rows
 STEPS = 24  # levels of a sub-layer that a knapsack may choose from, at most
 
 
 class Proxy:
-    """Judges structures of one teacher on one task. What all judgements share is computed once."""
+    """Judges structures of one teacher on one task. What all judgements share is computed once.
 
-    def __init__(self, teacher: Teacher, task: Task, samples: int = SAMPLES) -> None:
-        self.teacher, self.task = teacher, task
+    whole_rows: of an embedding in product codes, as in the config.
+    """
+
+    def __init__(self, teacher: Teacher, task: Task, samples: int = SAMPLES, whole_rows: int = WHOLE_ROWS) -> None:
+        self.teacher, self.task, self.whole_rows = teacher, task, whole_rows
         texts, labels = task.train.texts, task.train.labels
         samples = min(samples, max(1, len(texts) // 2))
         self.seen = encode(teacher.tokenizer, Split(texts[:samples], labels[:samples]), task.max_length)
         self.judging = Split(texts[samples : 2 * samples], labels[samples : 2 * samples])
         self.answers = logits_of(teacher.model, encode(teacher.tokenizer, self.judging, task.max_length))
         self.full = [Widths(layer.heads, layer.neurons) for layer in architectures.layers(teacher.model)]
-        self._forms: dict[tuple[int | None, int | None], tuple[Any, Encoded]] = {}
+        self._forms: dict[tuple[int | None, ...], tuple[Any, Encoded]] = {}
 
     @cached_property
     def importance(self) -> Importance:
@@ -52,35 +57,45 @@ class Proxy:
         parts = [part for layer in architectures.layers(self.teacher.model) for part in (layer.attention, layer.ffn)]
         return pruning.gram_matrices(self.teacher.model, [part.output for part in parts], self.seen)
 
-    def loss(self, structure: Structure, pieces: int | None = None, rank: int | None = None) -> float:
-        """What a structure, with a vocabulary cut to `pieces` and an embedding of `rank`, misses of the teacher."""
-        model, judging = self.cut(structure, pieces, rank)
+    def loss(
+        self, structure: Structure, pieces: int | None = None, rank: int | None = None, codes: int | None = None
+    ) -> float:
+        """What a structure, with a vocabulary cut to `pieces` and an embedding of `rank` or `codes`, misses of the
+        teacher.
+        """
+        model, judging = self.cut(structure, pieces, rank, codes)
         return float(soft_labels(logits_of(model, judging), self.answers, self.task.kind))
 
-    def cut(self, structure: Structure, pieces: int | None = None, rank: int | None = None) -> tuple[Any, Encoded]:
+    def cut(
+        self, structure: Structure, pieces: int | None = None, rank: int | None = None, codes: int | None = None
+    ) -> tuple[Any, Encoded]:
         """The teacher cut to a structure and refitted, and the judging texts in its word pieces."""
-        embedding, judging = self._form(pieces, rank)
+        embedding, judging = self._form(pieces, rank, codes)
         model = self.teacher.copy()
         if embedding is not None:
             architectures.set_word_embedding(model, copy.deepcopy(embedding))
         pruning.slice_refitted(model, pruning.choose_widths(self.importance, structure), self.grams)
         return model.eval(), judging
 
-    def _form(self, pieces: int | None, rank: int | None) -> tuple[Any, Encoded]:
+    def _form(self, *form: int | None) -> tuple[Any, Encoded]:
         """A form of embedding (None: the teacher's), and the judging texts in its pieces; kept for the next time."""
-        if (pieces, rank) not in self._forms:
+        if form not in self._forms:
+            pieces, rank, codes = form
             model, tokenizer = self.teacher.copy(), limited(self.teacher.tokenizer, self.task.max_length)
             if pieces:
                 tokenizer, old_ids = vocabulary.trim(tokenizer, self.task.train.texts, pieces)
                 vocabulary.keep_rows(model, old_ids)
             table = architectures.word_embedding(model)
-            if rank:
+            if rank or codes:
                 ids = encode(tokenizer, self.task.train, self.task.max_length).ids
                 counts = torch.bincount(torch.tensor([i for row in ids for i in row]), minlength=table.num_embeddings)
+            if rank:
                 table = lowrank.factorise(table, counts, rank)
+            if codes:
+                table = codebooks.encode_rows(table, counts, codes, self.whole_rows)
             judging = encode(tokenizer, self.judging, self.task.max_length)
-            self._forms[pieces, rank] = (table if pieces or rank else None), judging
-        return self._forms[pieces, rank]
+            self._forms[form] = (table if any(form) else None), judging
+        return self._forms[form]
 
     @cached_property
     def dropping(self) -> dict[tuple[int, str], float]:

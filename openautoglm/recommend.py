@@ -113,7 +113,7 @@ def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
     """
     pieces, trims = teacher.model.config.vocab_size, _trims(teacher)
     small, smaller = (size if size < pieces and trims else None for size in (16000, 8000))
-    fine, coarse = (_codes(teacher, share) for share in (8, 12))
+    fine, coarse = code_counts(teacher) or (None, None)
     rungs: list[tuple[int | None, int | None, dict[str, str], float, float]] = [
         (None, None, INT8, 0.0, 0.3),
         (None, None, INT4, 0.3, 0.4),
@@ -131,12 +131,15 @@ def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
             }
 
 
-def _codes(teacher: Teacher, share: int) -> int | None:
-    """Bytes of a coded piece: a width of the embedding by `share`, or the next fewer that cut it evenly."""
+def code_counts(teacher: Teacher, whole_rows: int = CompressionConfig().whole_rows) -> list[int]:
+    """Bytes of a coded piece, finer and coarser: the embedding's width by 8 and by 12, or the next fewer that cut it
+    evenly. None where most pieces would keep whole rows.
+    """
     width, pieces = teacher.model.config.hidden_size, teacher.model.config.vocab_size
-    if pieces <= 2 * CompressionConfig().whole_rows:
-        return None  # most would keep whole rows
-    return next(count for count in range(max(1, width // share), 0, -1) if width % count == 0)
+    if pieces <= 2 * whole_rows:
+        return []
+    most = (max(1, width // share) for share in (8, 12))
+    return [next(count for count in range(start, 0, -1) if width % count == 0) for start in most]
 
 
 def _trims(teacher: Teacher) -> bool:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from openautoglm.cost_table import Table, Widths
 from openautoglm.knapsack import Infeasible, Level, solve
@@ -31,7 +31,13 @@ SHORT, FULL = 5, 2  # candidates on the dearer rungs
 SHARES = (1.0, 0.75, 0.5)  # of the budgets that the sub-layers are given: what would less cost?
 REACH = 3.0  # weights are drawn from 2^-3 to 2^3
 
-Form = tuple[int | None, int | None]  # vocabulary size and embedding rank; None: the teacher's
+
+class Embedding(NamedTuple):
+    """A form of the word embedding, in the words of the config; None: all pieces, full rank, whole rows."""
+
+    vocabulary_size: int | None = None
+    embedding_rank: int | None = None
+    embedding_codes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,19 +70,21 @@ class Trial:
 
 
 class Space:
-    """Where the search looks: forms of embedding and, behind the knapsack, all structures within the budgets."""
+    """Where the search looks: forms of embedding and, behind the knapsack, all structures within the budgets.
+
+    tables: by `embedding_codes` of the forms. pieces: vocabulary size asked for -> word pieces that it really has.
+    """
 
     def __init__(
         self,
-        table: Table,
+        tables: Mapping[int | None, Table],
         limits: Limits,
-        forms: Mapping[str, Form],
+        forms: Mapping[str, Embedding],
         choices: Callable[[Mapping[str, float], int], list[list[Level]]],
         layers: int,
         pieces: Mapping[int | None, int],
     ) -> None:
-        self.pieces = pieces  # vocabulary size asked for -> word pieces it really has
-        self.table, self.limits, self.forms, self.choices = table, limits, forms, choices
+        self.tables, self.limits, self.forms, self.choices, self.pieces = tables, limits, forms, choices, pieces
         self.sub_layers = [f"{name} {i}" for i in range(layers) for name in Widths._fields]
 
     def warm_starts(self) -> Iterator[dict[str, Any]]:
@@ -94,10 +102,9 @@ class Space:
 
     def structure(self, params: Mapping[str, Any]) -> list[Widths]:
         """The best structure for parameters; Infeasible where their form of embedding alone exceeds the budgets."""
-        pieces, rank = self.forms[params["form"]]
         empty = [Widths(0, 0)] * (len(self.sub_layers) // 2)
-        ms = self.limits.ms - self.table.predict(empty, self.limits.length, rank)
-        size = self.limits.bytes - self.table.bytes_of(empty, self.pieces[pieces], rank)
+        fixed_ms, fixed_bytes = self.costs(empty, params["form"])
+        ms, size = self.limits.ms - fixed_ms, self.limits.bytes - fixed_bytes
         weights = {name: 2.0 ** params[name] for name in self.sub_layers}
         best: tuple[float, list[Widths]] | None = None
         for last in reversed(range(len(empty))):  # of the attentions that stay
@@ -118,10 +125,11 @@ class Space:
 
     def costs(self, structure: Sequence[Widths], form: str) -> tuple[float, float]:
         """Predicted milliseconds and bytes."""
-        pieces, rank = self.forms[form]
+        pieces, rank, codes = self.forms[form]
+        table = self.tables[codes]
         return (
-            self.table.predict(structure, self.limits.length, rank),
-            self.table.bytes_of(structure, self.pieces[pieces], rank),
+            table.predict(structure, self.limits.length, rank),
+            table.bytes_of(structure, self.pieces[pieces], rank),
         )
 
 
@@ -163,8 +171,8 @@ class Ladder:
 
     space: Space
     journal: Journal
-    judge: Callable[[list[Widths], Form], float]
-    train: Callable[[list[Widths], Form, Stage], float]
+    judge: Callable[[list[Widths], Embedding], float]
+    train: Callable[[list[Widths], Embedding, Stage], float]
     seconds: float
     trials: int = 200
     seed: int = 0

@@ -22,17 +22,18 @@ from openautoglm.cost_table import LatencyError, Widths
 from openautoglm.distillation.data import encode
 from openautoglm.distillation.session import Session, open_session
 from openautoglm.errors import UserError
-from openautoglm.latency import Bench, table_of
+from openautoglm.latency import Bench, of_codes, table_of
 from openautoglm.proxy import Proxy
-from openautoglm.search import Form, Journal, Ladder, Limits, Space, Trial
+from openautoglm.recommend import code_counts
+from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Trial
 from openautoglm.student import Teacher
 from openautoglm.task import Budget, Task, steps_of
 from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
 BATCH = 32
-VOCABULARIES: tuple[int | None, ...] = (4000, 8000, None)
-RANKS: tuple[int | None, ...] = (None, 64, 128)
+VOCABULARIES: tuple[int | None, ...] = (4000, 8000, 16000, None)
+RANKS: tuple[int | None, ...] = (None, 64)
 TRAINING = 4.0  # a pass over a text with gradients, in passes without
 
 
@@ -85,15 +86,28 @@ class Search:
         asked = {"limits": asdict(self.limits), "seed": seed, "epochs": epochs, "base": self.base.model_dump()}
         self._same(asked)
         start = time.monotonic()
-        bench = Bench(self.teacher, self.task, self.base.plan(), vocabularies=VOCABULARIES, ranks=RANKS)
+        codes = code_counts(self.teacher, self.base.whole_rows)
+        bench = Bench(
+            self.teacher,
+            self.task,
+            self.base.plan(),
+            vocabularies=VOCABULARIES,
+            ranks=RANKS,
+            codes=codes,
+            whole_rows=self.base.whole_rows,
+        )
         table = table_of(bench, self.out / "costs.json")
-        proxy = Proxy(self.teacher, self.task)
+        proxy = Proxy(self.teacher, self.task, whole_rows=self.base.whole_rows)
         sizes = {asked: bench.pieces(asked) for asked in VOCABULARIES}
-        forms: dict[str, Form] = {
-            f"{asked or 'all'} pieces, rank {rank or 'full'}": (asked, rank) for asked in VOCABULARIES for rank in RANKS
+        forms = {
+            _name(form): form
+            for form in [
+                *(Embedding(asked, rank) for asked in VOCABULARIES for rank in RANKS),
+                *(Embedding(size, None, n) for size in sizes if sizes[size] > self.base.whole_rows for n in codes),
+            ]
         }
         space = Space(
-            table,
+            {count: of_codes(table, count) for count in (None, *codes)},
             self.limits,
             forms,
             lambda weights, last: proxy.choices(table, self.limits.length, weights, last),
@@ -121,21 +135,20 @@ class Search:
         )
         best = ladder.run()
         if best is None or best.structure is None:
-            fixed = [table.fixed_at(sizes[pieces], rank) for pieces, rank in forms.values()]
+            least = [space.costs([Widths(0, 0)] * bench.layers, name) for name in forms]
             raise UserError(
                 f"Nothing fits {self.limits.ms:.3g} ms and {self.limits.bytes / 1e6:.3g} MB, or no time was left to "
-                f"try: without any layer a model takes {min(table.at(c, self.limits.length) for c in fixed):.3g} ms "
-                f"and {min(c.bytes for c in fixed) / 1e6:.3g} MB. Raise --latency, --size or --seconds."
+                f"try: without any layer a model takes {min(ms for ms, _ in least):.3g} ms "
+                f"and {min(size for _, size in least) / 1e6:.3g} MB. Raise --latency, --size or --seconds."
             )
         return self._write(best, journal, forms[best.params["form"]], asked)
 
-    def config(self, structure: Sequence[Widths], form: Form) -> CompressionConfig:
+    def config(self, structure: Sequence[Widths], form: Embedding) -> CompressionConfig:
         """The config of a candidate: what was searched over the base."""
-        pieces, rank = form
-        found = {"structure": [list(layer) for layer in structure], "vocabulary_size": pieces, "embedding_rank": rank}
+        found = {"structure": [list(layer) for layer in structure], **form._asdict()}
         return read_config(self.base.model_dump() | found)
 
-    def _train(self, structure: list[Widths], form: Form, epochs: float, seed: int) -> float:
+    def _train(self, structure: list[Widths], form: Embedding, epochs: float, seed: int) -> float:
         steps = steps_of(epochs, len(self.task.train), BATCH)
         with open_session(Session(seed)):
             student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, Budget(steps, BATCH))
@@ -149,7 +162,7 @@ class Search:
         with replacing(path) as aside:
             aside.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
 
-    def _write(self, best: Trial, journal: Journal, form: Form, asked: dict[str, Any]) -> str:
+    def _write(self, best: Trial, journal: Journal, form: Embedding, asked: dict[str, Any]) -> str:
         assert best.structure
         found = self.config(best.structure, form).model_dump(exclude_defaults=True)
         report = {"asked": asked, "best": asdict(best), "trials": [asdict(trial) for trial in journal.trials]}
@@ -163,3 +176,8 @@ class Search:
             f"{judged or f'loss {best.loss:.3g} without training (no time was left to train)'}.\n"
             f"Written: {self.out}/config.json, for `openautoglm compress --config`."
         )
+
+
+def _name(form: Embedding) -> str:
+    size, rank, codes = form
+    return f"{size or 'all'} pieces, " + (f"rank {rank}" if rank else f"{codes} codes" if codes else "whole rows")

@@ -8,9 +8,16 @@ import pytest
 
 from openautoglm.cost_table import Cost, Form, Table, Widths
 from openautoglm.knapsack import Level
-from openautoglm.search import Journal, Ladder, Limits, Space
+from openautoglm.latency import of_codes
+from openautoglm.search import Embedding, Journal, Ladder, Limits, Space
 
-LAYERS, FORMS = 3, {"large": (None, None), "small": (500, 8), "huge": (9000, None)}
+LAYERS = 3
+FORMS = {
+    "large": Embedding(500),
+    "small": Embedding(500, 8),
+    "huge": Embedding(9000),
+    "coded": Embedding(9000, embedding_codes=4),
+}
 
 
 def table():
@@ -25,6 +32,7 @@ def table():
             Form(0, 500): Cost((0.5, 0.6), 3000),
             Form(0, 9000): Cost((0.5, 0.6), 9e6),
             Form(8, 500): Cost((0.5, 0.7), 900),
+            Form(0, 9000, 4): Cost((0.6, 0.7), 4000),
         },
         tokenize_ms=(0.02, 0.001),
     )
@@ -61,7 +69,9 @@ class World:
         self.judged.append((structure, form))
         if len(self.judged) == getattr(self, "killed_at", None):
             raise KeyboardInterrupt
-        return sum(abs(layer.heads - (4 if i == 0 else 1)) for i, layer in enumerate(structure)) + (form[1] is not None)
+        return sum(abs(layer.heads - (4 if i == 0 else 1)) for i, layer in enumerate(structure)) + (
+            form.embedding_rank is not None
+        )
 
     def train(self, structure, form, stage):
         self.now += {"short": 20.0, "full": 40.0}[stage]
@@ -73,8 +83,8 @@ LIMITS = Limits(ms=3.5, bytes=8000, length=32)
 
 
 def ladder(tmp_path, world, **settings):
-    forms = {"large": (500, None), "small": (500, 8), "huge": (9000, None)}
-    space = Space(table(), LIMITS, forms, choices, LAYERS, {500: 500, 9000: 9000})
+    tables = {codes: of_codes(table(), codes) for codes in (None, 4)}
+    space = Space(tables, LIMITS, FORMS, choices, LAYERS, {500: 500, 9000: 9000})
     given = {"seconds": 1e6, "trials": 30, "short_s": lambda: 20.0} | settings
     return Ladder(space, Journal(tmp_path / "trials.jsonl"), world.judge, world.train, clock=lambda: world.now, **given)
 
@@ -100,9 +110,16 @@ def test_no_budget_is_exceeded_and_what_cannot_fit_is_told(tmp_path):
         if trial.params["form"] == "huge":
             assert trial.structure is None
         else:
-            assert trial.ms == table().predict(trial.structure, 32, FORMS[trial.params["form"]][1])
+            _, rank, codes = FORMS[trial.params["form"]]
+            assert trial.ms == of_codes(table(), codes).predict(trial.structure, 32, rank)
             assert trial.ms <= LIMITS.ms
             assert trial.bytes <= LIMITS.bytes
+
+
+def test_a_form_costs_what_was_measured_of_it(tmp_path):
+    space, none = ladder(tmp_path, World()).space, [Widths(0, 0)] * LAYERS
+    assert [space.costs(none, form)[1] for form in FORMS] == [3000, 900, 9e6, 4000]
+    assert space.costs(none, "coded")[0] > space.costs(none, "large")[0]
 
 
 def test_search_finds_what_the_warm_start_does_not_know(tmp_path):

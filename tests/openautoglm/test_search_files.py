@@ -1,0 +1,116 @@
+"""`openautoglm search` on a tiny model: its judge, what it finds, that the find is replayed, and bad input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files
+from openautoglm.cli import main
+from openautoglm.cost_table import Cost, Widths
+from openautoglm.latency import Bench
+from openautoglm.parts import CodedEmbedding
+from openautoglm.proxy import Proxy
+from openautoglm.student import save_model
+from openautoglm.teachers import as_teacher
+from tests.conftest import make_task, make_teacher
+from tests.openautoglm.test_cli import write_csv
+
+CONFIG = {"pruning_rounds": 1, "learning_rate": 1e-3, "whole_rows": 20, "precision": {"embedding": "int4"}}
+
+
+@pytest.fixture(scope="module")
+def proxy(case):
+    return Proxy(*case, whole_rows=20)
+
+
+def test_the_judge_dislikes_what_is_removed(proxy):
+    half = [Widths(max(1, layer.heads // 2), layer.neurons // 2) for layer in proxy.full]
+    none = [Widths(0, 0) for _ in proxy.full]
+    whole, less, least = (proxy.loss(structure) for structure in (proxy.full, half, none))
+    assert abs(whole) < 1e-6
+    assert whole < less < least
+
+
+def test_the_judge_knows_every_form_of_embedding(proxy):
+    by_rank = [proxy.loss(proxy.full, None, rank) for rank in (1, 4, 24)]
+    assert by_rank[0] > by_rank[1] > by_rank[2] > -1e-6
+    model, _ = proxy.cut(proxy.full, None, None, 3)
+    assert isinstance(architectures.word_embedding(model), CodedEmbedding)
+    assert proxy.loss(proxy.full, None, None, 3) < 1e-6  # 55 coded pieces need fewer than 256 centroids
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with model/, train.csv, dev.csv and config.json. Bytes are real, milliseconds are made up."""
+    task = make_task("classification")
+    teacher = make_teacher(task, layers=2)
+    (tmp_path / "model").mkdir()
+    save_model(teacher.model, tmp_path / "model")
+    teacher.tokenizer.save(str(tmp_path / "model/tokenizer.json"))
+    write_csv(tmp_path / "train.csv", task.train)
+    write_csv(tmp_path / "dev.csv", task.dev)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+
+    def costs(bench, models):
+        return [
+            Cost(tuple(n * (0.01 + sum(h / 100 + f / 1000 for h, f in structure)) for n in bench.lengths), size)
+            for (structure, _), size in zip(models, bench.sizes(models), strict=True)
+        ]
+
+    monkeypatch.setattr(Bench, "costs", costs)
+    monkeypatch.setattr(latency, "CHECKED", 2)
+    monkeypatch.setattr(latency, "HEADS", (0.5, 1))
+    monkeypatch.setattr(latency, "NEURONS", (0.5, 1))
+    monkeypatch.setattr(search_files, "VOCABULARIES", (None,))
+    monkeypatch.setattr(search_files, "RANKS", (None,))
+    return tmp_path
+
+
+def search(place, *more, **changed):
+    given = {"model": place / "model", "train": place / "train.csv", "dev": place / "dev.csv", "out": place / "found"}
+    given |= {"config": place / "config.json", "trials": 8, "epochs": 0.5, "latency": "5ms", "size": "1MB"} | changed
+    return main(["search", *(str(part) for key, value in given.items() for part in (f"--{key}", value)), *more])
+
+
+def test_what_is_found_fits_its_budget_and_is_replayed(place, capsys):
+    size = budget(place)
+    assert search(place, size=f"{size / 1000}KB") == 0
+    assert "8 cheap, " in (told := capsys.readouterr().out)
+    assert "full trials. The best:" in told
+    report = json.loads((place / "found/search.json").read_text())
+    kinds = {"whole rows", "3 codes", "2 codes"}
+    assert {trial["params"]["form"] for trial in report["trials"]} == {f"all pieces, {kind}" for kind in kinds}
+    assert report["best"]["bytes"] <= size
+    teacher, task = as_teacher(str(place / "model")), make_task("classification")
+    student = AutoCompressor(teacher, place / "found/config.json").run(task, Budget(4, 16))
+    kept = [[layer.heads, layer.neurons] for layer in architectures.layers(student.model)]
+    assert kept == report["best"]["structure"]
+    assert artifact.size(student.export(place / "artifact", task=task)) == pytest.approx(
+        report["best"]["bytes"], rel=0.05
+    )
+
+
+def test_again_it_takes_no_trial_twice_and_other_settings_are_refused(place, capsys):
+    given = {"size": f"{budget(place) / 1000}KB"}
+    assert search(place, **given) == 0
+    trials = (place / "found/trials.jsonl").read_text()
+    assert search(place, **given) == 0
+    assert (place / "found/trials.jsonl").read_text() == trials
+    assert search(place, size="2MB") == 2
+    assert "holds a search with other settings" in capsys.readouterr().err
+
+
+def test_a_budget_that_nothing_fits_is_told(place, capsys):
+    assert search(place, size="1KB") == 2
+    assert "Nothing fits 5 ms and 0.001 MB" in (told := capsys.readouterr().err)
+    assert "without any layer a model takes" in told
+
+
+def budget(place):
+    """Bytes that a model of half the widths takes: less than the whole one."""
+    teacher, task = as_teacher(str(place / "model")), make_task("classification")
+    bench = Bench(teacher, task, {"embedding": "int4"}, whole_rows=20)
+    half = [Widths(bench.full.heads // 2, bench.full.neurons // 2)] * bench.layers
+    return bench.sizes([(half, bench.forms[0])])[0]

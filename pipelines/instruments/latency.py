@@ -37,7 +37,7 @@ STEAL = 0.02  # a round is taken again above this share of stolen time,
 WAIT = 1.1  # or above this ratio of wall to CPU time
 SLOW = 1.1  # or where the arithmetic took longer than this times the quickest of the launch
 STEADY = 0.02  # warm: two windows' medians differ by less than this
-WINDOW_CALLS = 5
+WINDOW_CALLS = 10
 FEWEST = 8  # rounds of a launch at least
 REFERENCE, CONTROL, CANDIDATE = "reference", "control", "candidate "
 

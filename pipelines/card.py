@@ -46,7 +46,7 @@ def card(row: str, settings: params.Params) -> dict[str, Any]:
         "kept": module.KEPT,
         "left_out": module.LEFT_OUT,
         "deployments": settings.deployments_of(row),
-        "knobs": methods.bind(module, knobs, row) | {"batch_size": settings.batch_size(row)},
+        "knobs": methods.bind(module, knobs, row) | {"batch_size": settings.batch_size_of(row)},
         "sources_sha256": methods.sources_sha256([module.__name__, *SHARED]),
     }
 

@@ -34,7 +34,7 @@ def main() -> None:
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
     knobs = dict(card["knobs"])
     batch_size = knobs.pop("batch_size")
-    budget = Budget(steps_of(settings.budget.epochs, len(task.train), batch_size), batch_size)
+    budget = Budget(steps_of(settings.task(task_name).epochs, len(task.train), batch_size), batch_size)
     code = card["variant_of"] or method
     made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:

@@ -24,7 +24,6 @@ class Teacher(Strict):
 
     package: str
     folder: str
-    epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(ge=1)
 
@@ -38,19 +37,15 @@ class TaskParams(Strict):
     labels: list[str] = Field(default=[])
     metrics: list[str] = Field(min_length=1)
     max_length: int = Field(ge=8, le=512)
+    epochs: float = Field(
+        gt=0, description="passes over the train split: the teacher's, and what each method may spend"
+    )
 
     @model_validator(mode="after")
     def _labels_match_kind(self) -> TaskParams:
         if (self.kind == "classification") != (len(self.labels) >= 2):
             raise ValueError("a classification task lists at least two labels, a regression task none")
         return self
-
-
-class BudgetParams(Strict):
-    """What each method may spend on a task: passes over the train split."""
-
-    epochs: float = Field(gt=0)
-    batch_size: int = Field(ge=1)
 
 
 class Training(Strict):
@@ -95,7 +90,7 @@ class Params(Strict):
     submitted: dict[Name, list[DeploymentName]] = Field(default={}, description="row that no stage makes -> its forms")
     deployments: dict[str, list[DeploymentName]]
     seeds: list[int] = Field(min_length=1)
-    budget: BudgetParams
+    batch_size: int = Field(ge=1)
     training: Training
     measurement: Measurement
     carbon: Carbon
@@ -110,7 +105,7 @@ class Params(Strict):
             module, _ = self.method(row)
             if not isinstance(module, str):
                 raise ValueError(f"methods.{row}.method is {module!r}; it takes the name of a method")
-            if not isinstance(size := self.batch_size(row), int) or isinstance(size, bool) or size < 1:
+            if not isinstance(size := self.batch_size_of(row), int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"methods.{row}.batch_size is {size!r}; it takes a whole number of texts from 1")
             if (own := self.methods.get(module, {}).get("method", module)) != module:
                 raise ValueError(f"methods.{row}.method is {module!r}, itself a variant: write {own!r}, and the knobs")
@@ -135,9 +130,9 @@ class Params(Strict):
         knobs.pop("batch_size", None)
         return knobs.pop("method", row), knobs
 
-    def batch_size(self, row: str) -> int:
-        """Texts a step: the row's own `batch_size`, or the budget's. The passes stay the same."""
-        return self.methods[row].get("batch_size", self.budget.batch_size)
+    def batch_size_of(self, row: str) -> int:
+        """Texts a step: the row's own `batch_size`, or that of all. The passes stay the same."""
+        return self.methods[row].get("batch_size", self.batch_size)
 
     def deployments_of(self, row: str) -> list[str]:
         """The artifacts that a row is turned into: those of all, then its own, which for a variant are its method's."""

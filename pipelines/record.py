@@ -59,7 +59,7 @@ def record_of(settings: params.Params, task: str, **found: Any) -> Record:
 
 def config_sha256(settings: params.Params, task: str) -> dict[str, str]:
     """What a record depends on in params.yaml, beside the method's knobs, which it holds: section -> hash."""
-    sections = {"teacher", "limit", "budget", "training", "measurement", "carbon"}
+    sections = {"teacher", "limit", "batch_size", "training", "measurement", "carbon"}
     values: dict[str, Any] = settings.model_dump(include=sections)
     values |= {"task": settings.task(task).model_dump(), "packages": dict(settings.packages)}
     return {

@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     """What is searched for one row of params.yaml."""
 
     row: str
+    task: str
     module: ModuleType
     fixed: dict[str, Any]  # every knob but the rates
     trials: list[tuple[dict[str, float], float]]  # the rates and the passes to try
@@ -52,23 +53,21 @@ def tune(rows: Sequence[str], tasks: Sequence[str], passes: Sequence[float] = ()
     if profile != "default":
         os.chdir(workspace.lay(profile, Path(".work") / profile))
     settings = params.load()
-    plans = [plan(settings, row, passes) for row in rows]
+    plans = [plan(settings, row, task, passes) for task in tasks for row in rows]
     run = "dvc repro" if profile == "default" else f"bench run --profile {profile}"
     for task in tasks:
-        settings.task(task)
         if not _weights(settings, task).is_file():
             raise UserError(f"{task} has no teacher yet: run `{run} finetune@{task}-{settings.seeds[0]}`.")
-    for task in tasks:
-        for planned in plans:
-            _search(settings, planned, task, root / paths.tuning(planned.row, task))
+    for planned in plans:
+        _search(settings, planned, root / paths.tuning(planned.row, planned.task))
 
 
-def plan(settings: Params, row: str, passes: Sequence[float] = ()) -> Plan:
-    """The trials of a row: its rates by FACTORS at the budget's passes, or the given passes at its own rates.
+def plan(settings: Params, row: str, task: str, passes: Sequence[float] = ()) -> Plan:
+    """The trials of a row: its rates by FACTORS at the task's passes, or the given passes at its own rates.
 
     UserError where it has no learning rate, or its code is a submission's.
     """
-    method, given = settings.method(row)
+    (method, given), epochs = settings.method(row), settings.task(task).epochs
     if caged.needed(method):
         raise UserError(
             f"{row} is a submission, whose code runs in the sandbox only: try rates as variants in params.yaml, "
@@ -81,29 +80,29 @@ def plan(settings: Params, row: str, passes: Sequence[float] = ()) -> Plan:
     bound = methods.bind(module, given, row)
     fixed = {knob: value for knob, value in bound.items() if knob not in rates}
     if passes:
-        return Plan(row, module, fixed, [({knob: bound[knob] for knob in rates}, count) for count in passes])
+        return Plan(row, task, module, fixed, [({knob: bound[knob] for knob in rates}, count) for count in passes])
     scaled = [{knob: float(f"{factor * rate:.3g}") for knob, rate in rates.items()} for factor in FACTORS]
-    return Plan(row, module, fixed, [(tried, settings.budget.epochs) for tried in scaled])
+    return Plan(row, task, module, fixed, [(tried, epochs) for tried in scaled])
 
 
-def _search(settings: Params, plan: Plan, task_name: str, path: Path) -> None:
+def _search(settings: Params, plan: Plan, path: Path) -> None:
     """Run the trials that are not done yet, and write each down as it is finished."""
     from pipelines.data import load_task
     from pipelines.instruments import machine
 
-    task, here = load_task(task_name), machine.fingerprint()
-    batch_size = settings.batch_size(plan.row)
+    task, here = load_task(plan.task), machine.fingerprint()
+    batch_size = settings.batch_size_of(plan.row)
     made_from: dict[str, Any] = {
         "knobs": str(plan.fixed),
         "sources": methods.sources_sha256([plan.module.__name__]),
         "batch_size": batch_size,
-        "teacher": file_sha256(_weights(settings, task_name)),
-        "dev": file_sha256(paths.split(task_name, "dev")),
+        "teacher": file_sha256(_weights(settings, plan.task)),
+        "dev": file_sha256(paths.split(plan.task, "dev")),
         "seed": settings.seeds[0],
     }
     done, teacher_score = finished(path, made_from), _score(_teacher(settings, task), task)
     for number, (rates, passes) in enumerate(plan.trials, 1):
-        title = f"{plan.row} on {task_name}, trial {number} of {len(plan.trials)} {rates}, {passes:g} passes"
+        title = f"{plan.row} on {plan.task}, trial {number} of {len(plan.trials)} {rates}, {passes:g} passes"
         found = next((trial for trial in done if (trial.knobs, trial.passes) == (rates, passes)), None)
         if found is None:
             print(title, flush=True)
@@ -113,7 +112,7 @@ def _search(settings: Params, plan: Plan, task_name: str, path: Path) -> None:
             record = Tuning(
                 schema_version=SCHEMA_VERSION,
                 method=plan.row,
-                task=task_name,
+                task=plan.task,
                 metric=task.metrics[0],
                 teacher_dev_score=teacher_score,
                 made_from=made_from,

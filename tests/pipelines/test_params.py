@@ -48,10 +48,10 @@ def put(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("budgett", {}), r"budgett: unknown key; did you mean 'budget'\?"),
-        (put("budget", "epoch", 2), r"budget.epoch: unknown key; did you mean 'epochs'\?"),
+        (put("seed", [0]), r"seed: unknown key; did you mean 'seeds'\?"),
+        (put("teacher", "epochs", 2), r"teacher.epochs: unknown key; known: batch_size, folder"),
         (put("tasks", "movie", "max_lenght", 8), r"tasks.movie.max_lenght: unknown key; did you mean 'max_length'\?"),
-        (put("budget", "epochs", 0), r"budget.epochs: .*greater than 0 \(given: '0'\)"),
+        (put("tasks", "movie", "epochs", 0), r"tasks.movie.epochs: .*greater than 0 \(given: '0'\)"),
         (put("limit", 10), r"limit: .*greater than or equal to 50"),
         (put("carbon", "grid", "Germany"), r"carbon.grid: .*pattern"),
         (put("tasks", "movie", "labels", ["one"]), "at least two labels"),
@@ -79,12 +79,12 @@ def test_a_mistake_is_named_with_its_place(given, change, message):
 
 def test_all_mistakes_are_told_at_once(given):
     def change(raw):
-        put("budget", "epochs", -1)(raw)
+        put("tasks", "movie", "epochs", -1)(raw)
         put("seeds", [])(raw)
 
     with pytest.raises(UserError) as error:
         given(change)
-    assert "budget.epochs" in str(error.value)
+    assert "tasks.movie.epochs" in str(error.value)
     assert "seeds" in str(error.value)
 
 
@@ -97,8 +97,8 @@ def test_a_variant_is_a_row_with_a_method_of_another_name(given):
 
 def test_a_row_may_cut_its_passes_into_smaller_batches(given):
     settings = given(put("methods", "albert", {"batch_size": 4, "embedding_size": 128}))
-    assert settings.batch_size("albert") == 4
-    assert settings.batch_size("teacher") == settings.budget.batch_size
+    assert settings.batch_size_of("albert") == 4
+    assert settings.batch_size_of("teacher") == settings.batch_size
     assert settings.method("albert") == ("albert", {"embedding_size": 128})
 
 

@@ -38,19 +38,19 @@ def lay(folder: Path) -> None:
     laid |= {
         "profile": "default",
         "teacher": {
-            "package": requirement, "folder": "tiny/model", "epochs": 40, "learning_rate": 3e-3, "batch_size": 32,
+            "package": requirement, "folder": "tiny/model", "learning_rate": 3e-3, "batch_size": 32,
         },
         "packages": {requirement: pin},
         "tasks": {TASK: {
             "title": "t", "kind": "classification", "labels": ["bad", "good"], "metrics": ["accuracy"],
-            "max_length": 16, "source": {"path": "mood.csv", "text": "text", "label": "label"},
+            "max_length": 16, "epochs": 30, "source": {"path": "mood.csv", "text": "text", "label": "label"},
         }},
         "limit": None,
         "methods": {name: {} for name in METHODS},
         "submitted": {},
         "deployments": {"all": ["onnx-fp32", "onnx-int8"]},
         "seeds": [0],
-        "budget": {"epochs": 30, "batch_size": 32},
+        "batch_size": 32,
         "training": {"threads": 1},
         "measurement": {
             "threads": 1, "launches": 1, "launch_s": 0.01, "slot_s": 0.001, "warmup_s": 0.0, "window_s": 0.1,

@@ -28,7 +28,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     lay(folder)
     laid = yaml.safe_load((folder / "params.yaml").read_text())
-    laid["teacher"]["epochs"] = 12
+    laid["tasks"][TASK]["epochs"] = 12
     (folder / "params.yaml").write_text(yaml.safe_dump(laid))
     for stage in (["pipelines.fetch"], ["pipelines.prepare", TASK]):
         run(folder, *stage)

@@ -21,7 +21,7 @@ WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "
 def task(kind: str = "classification", labels: tuple[str, ...] = ("no", "yes")) -> TaskParams:
     metrics = ["accuracy"] if kind == "classification" else ["pearson"]
     names = list(labels) if kind == "classification" else []
-    return TaskParams(title="t", source={}, kind=kind, labels=names, metrics=metrics, max_length=64)
+    return TaskParams(title="t", source={}, kind=kind, labels=names, metrics=metrics, max_length=64, epochs=2)
 
 
 def rows(n: int = 400, seed: int = 0) -> Rows:

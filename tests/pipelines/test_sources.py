@@ -18,7 +18,7 @@ TABLE = {"review": ["good, really", "bad", "“fine”"], "stars": ["yes", "no",
 
 def task(source: dict, kind: str = "classification") -> TaskParams:
     labels, metrics = (["no", "yes"], ["accuracy"]) if kind == "classification" else ([], ["pearson"])
-    return TaskParams(title="t", source=source, kind=kind, labels=labels, metrics=metrics, max_length=64)
+    return TaskParams(title="t", source=source, kind=kind, labels=labels, metrics=metrics, max_length=64, epochs=2)
 
 
 def write(folder, suffix):

@@ -137,6 +137,9 @@ class Launch(Strict):
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
     dropped_pairs: int = Field(ge=0, description="rounds repeated because a neighbour disturbed them")
+    probe_ms: float | None = Field(
+        None, gt=0, description="the quickest run of a fixed piece of arithmetic: was the core itself as fast as ever?"
+    )
     pressure: float | None = Field(
         None, ge=0, description="share of the launch's time in which some process waited for a core (pressure stall)"
     )

@@ -118,13 +118,13 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     folders |= {f"{CANDIDATE}{name}": folder for name, folder in request["candidates"].items()}
     models = {name: load(folder, request["threads"], texts[0]) for name, folder in folders.items()}
     gc.freeze()
-    watch, slot_ms, took_ms = Watch(), 1000 * request["slot_s"] * request["threads"], 0.0
+    watch, probe, slot_ms, took_ms = Watch(), Probe(), 1000 * request["slot_s"] * request["threads"], 0.0
     for timed in models.values():
         cpu_ms = warm_up(timed.call, texts, request["warmup_s"])
         timed.calls = max(1, round(slot_ms / cpu_ms))
         took_ms += (1 + timed.calls) * cpu_ms / request["threads"]
     count = request["rounds"] or max(FEWEST, int(1000 * request["launch_s"] / took_ms))
-    rounds, again = sample(models, texts[:count], Random(request["seed"]))
+    rounds, again = sample(models, texts[:count], Random(request["seed"]), probe)
     reference, control = ([round(each.ms[name], 4) for each in rounds] for name in (REFERENCE, CONTROL))
     disturbance = watch.readings()
     return {
@@ -139,6 +139,7 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "call_ms": [round(ms, 3) for ms in single_calls(timed, request["own_texts"])],
             "tokenize_ms": round(tokenize_ms(timed.predictor, texts), 4),
             "dropped_pairs": again,
+            "probe_ms": round(probe.quickest, 4),
             **disturbance,
         }
         for name, timed in ((name, models[f"{CANDIDATE}{name}"]) for name in request["candidates"])
@@ -191,9 +192,8 @@ def warm_up(call: Callable[[str], float], texts: Sequence[str], at_least_s: floa
         before = median
 
 
-def sample(models: dict[str, Timed], texts: Sequence[str], random: Random) -> tuple[list[Round], int]:
+def sample(models: dict[str, Timed], texts: Sequence[str], random: Random, probe: Probe) -> tuple[list[Round], int]:
     """A round a text, and how many were taken again. Those that were loud get a second chance when all are through."""
-    probe = Probe()
     probe()
     rounds = [_round(models, text, random, probe) for text in texts]
     loud = [i for i, found in enumerate(rounds) if found.probe_ms > SLOW * probe.quickest]

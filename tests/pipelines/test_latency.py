@@ -86,7 +86,7 @@ def sampled(monkeypatch, guard, *, texts=4, seed=0, reference=REFERENCE, candida
     log = []
     monkeypatch.setattr(latency, "Guard", guard)
     models = {"R": Scripted("R", log, reference), "C": Scripted("C", log, candidate, calls)}
-    return *latency.sample(models, TEXTS[:texts], Random(seed)), log
+    return *latency.sample(models, TEXTS[:texts], Random(seed), latency.Probe()), log
 
 
 def milliseconds(rounds, name):

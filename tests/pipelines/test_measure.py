@@ -120,6 +120,7 @@ def test_launches_share_out_the_single_calls_and_go_over_the_same_texts(folders,
         return real(task, request)
 
     monkeypatch.setattr(measure.worker, "ask", ask)
+    monkeypatch.setattr(measure, "SLOW", float("inf"))
     settings = SETTINGS.model_copy(update={"launches": 3})
     launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
     assert sorted(text for request in asked for text in request["own_texts"]) == sorted(TEXTS[:4])
@@ -127,6 +128,31 @@ def test_launches_share_out_the_single_calls_and_go_over_the_same_texts(folders,
     assert [request["rounds"] for request in asked] == [None, 4, 4]
     assert {len(launch.reference_block_ms) for launch in launches} == {4}
     assert len({request["seed"] for request in asked}) == 3
+
+
+@pytest.mark.parametrize(
+    ("probes", "kept", "repeated"),
+    [
+        ([1.0, 1.05, 1.0], [0, 1, 2], [0, 0, 0]),
+        ([1.3, 1.0, 1.0, 1.0], [3, 1, 2], [4, 0, 0]),  # the first was loud, and is taken again
+        ([1.0, 1.0, 1.3, 1.4], [0, 1, 2], [0, 0, 4]),  # the second try is louder still: it counts as a repeat only
+    ],
+)
+def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatch, probes, kept, repeated):
+    real, asked = measure.worker.ask, []
+
+    def ask(task, request):
+        asked.append(request["seed"])
+        found = real(task, request)["x"]
+        number = len(asked) - 1
+        return {"x": found | {"probe_ms": probes[number], "tokenize_ms": number, "dropped_pairs": 0}}
+
+    monkeypatch.setattr(measure.worker, "ask", ask)
+    settings = SETTINGS.model_copy(update={"launches": 3})
+    launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
+    assert [launch.tokenize_ms for launch in launches] == kept
+    assert [launch.dropped_pairs for launch in launches] == repeated
+    assert asked == [0, 1, 2, *([i for i, probe in enumerate(probes[:3]) if probe > 1.1])]
 
 
 def test_fewer_texts_than_launches_are_enough(folders):

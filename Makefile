@@ -44,7 +44,7 @@ ui: setup ## MLflow's own pages of every run, on http://127.0.0.1:5000
 	@.venv/bin/python -m pipelines.track
 	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
-clean: ## remove what `make repro` makes again; the environment and the records stay
+clean: ## remove data, runs, the page and other profiles' folders; the environment and the records stay
 	@rm -rf data runs site .work .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 setup: $(READY)

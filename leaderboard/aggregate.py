@@ -29,7 +29,7 @@ def size(found: dict[str, Deployment], teacher: dict[str, Deployment]) -> Figure
 def times(found: Iterable[Deployment], same_machine: bool) -> Figures:
     """Times faster, milliseconds and texts a second; the last two only where the teacher ran on the same machine."""
     costs = [form.cost for form in found]
-    noisy = "noisy: more than 40 % of the rounds had to be repeated" if any(c.noisy for c in costs) else ""
+    noisy = "noisy: more than 40 % of all rounds taken were repeats" if any(c.noisy for c in costs) else ""
     figures: Figures = {"faster": _geometric([c.speedup for c in costs], noisy)}
     if same_machine:  # milliseconds of two machines are never compared; the ratio was paired, so it stays
         figures |= {

@@ -56,7 +56,7 @@ def _co_optimisation(claim: Claim, parts: Ablations) -> Finding | None:
 
 
 def _qat(claim: Claim, parts: Ablations) -> Finding | None:
-    """Without a row that was trained so, the nearest is what INT8 after training costs."""
+    """Without a row that was trained so, the nearest is what the plan costs when it is applied after training."""
     trained, rounded, whole = _row(parts, "qat"), parts.row(METHOD), _row(parts, "without_quantization")
     shown = trained or rounded
     if not (

@@ -14,7 +14,7 @@ from leaderboard.carbon import emissions_g
 from leaderboard.schema import Certificate, Cost, Interval, Launch, Range, Solo
 from leaderboard.statistics import mean_ratio_interval, percentile_interval
 
-NOISY = 0.4  # a cell is labelled noisy where more than this share of its rounds had to be repeated
+NOISY = 0.4  # a cell is labelled noisy where repeats are more than this share of all rounds taken
 
 
 def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
@@ -48,7 +48,7 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
 
 
 def speedup(launches: Sequence[Launch]) -> Interval:
-    """Times faster than the reference: the geometric mean of paired ratios, launches resampled first."""
+    """Times faster than the reference: the geometric mean of paired ratios without the outermost tenths, launches resampled first."""
     return mean_ratio_interval([_log_ratios(x.reference_block_ms, x.candidate_block_ms) for x in launches])
 
 

@@ -136,7 +136,7 @@ class Launch(Strict):
     control_reference_ms: list[float]
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
-    dropped_pairs: int = Field(ge=0, description="rounds repeated because a neighbour disturbed them")
+    dropped_pairs: int = Field(ge=0, description="rounds repeated because a neighbour disturbed them, those of a launch taken again included")
     probe_ms: float | None = Field(
         None, gt=0, description="the quickest run of a fixed piece of arithmetic: was the core itself as fast as ever?"
     )
@@ -178,10 +178,10 @@ class Cost(Strict):
         None, description="median milliseconds from text to label, batch 1, on all cores"
     )
     speedup: Interval = Field(
-        description="times faster than the reference (teacher, onnx-fp32), mean of paired log ratios, cluster bootstrap"
+        description="times faster than the reference (teacher, onnx-fp32), trimmed mean of paired log ratios, cluster bootstrap"
     )
     noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A control, repeatability)")
-    noisy: bool = Field(description="more than 40 % of the rounds had to be repeated")
+    noisy: bool = Field(description="repeats are more than 40 % of all rounds taken")
     first_call_ms: float
     tokenize_share: float = Field(ge=0, description="share of tokenisation in the median latency")
     peak_memory_mb: float = Field(description="peak of inference minus the import baseline")
@@ -268,7 +268,7 @@ class Trial(Strict):
 
 
 class Tuning(Strict):
-    """The trials of one row on one task, on dev: the same number of them for every method."""
+    """The trials of one row on one task, on dev: one command gives every method as many."""
 
     schema_version: Literal[1]
     method: Name

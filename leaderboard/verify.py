@@ -2,7 +2,7 @@
 
     exact        data, knobs, configuration, code, shapes: equal or not
     statistical  scores: paired tests on the stored predictions of the same exam
-    volatile     speed, memory, energy: within intervals and noise floors, on the same machine only
+    volatile     speed: within intervals and noise floors; memory, energy: within a share; on the same machine only
 
 Weights are trained again, and with other hardware or threads their bits differ: that is told, and what they predict
 decides. Of many tests some fail by chance, so those of all rows are corrected together (Holm 1979).

@@ -8,7 +8,8 @@ A ladder of trials, dearer at each rung:
 
 Optuna does not draw widths: it draws how much each sub-layer's loss weighs, and the knapsack turns these weights into
 the best structure of exactly the budget (Kurtic et al. 2023, ZipLM, arXiv 2302.04089, section 3.2; Frantar & Alistarh
-2022, SPDY, arXiv 2201.11096). So every trial is feasible, and the first one, all weights 1, is the warm start.
+2022, SPDY, arXiv 2201.11096). So every structure that is tried fits, and the first trials, all weights 1, are the warm
+starts.
 
 Every finished trial is a line of trials.jsonl; the same call goes on behind the last one.
 """

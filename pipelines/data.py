@@ -1,4 +1,4 @@
-"""Prepared tasks, read back. Methods get load_task, which has no exam; only evaluate and measure call load_exam."""
+"""Prepared tasks, read back. Methods get load_task, which has no exam; load_exam is the referee's."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
 
 
 def main() -> None:
-    """Write runs/<task>/<method>/cost.json: deployment -> Cost."""
+    """Write runs/<task>/costs/<method>.json: deployment -> Cost."""
     from pipelines.data import load_exam
 
     method, task = sys.argv[1], sys.argv[2]

@@ -242,7 +242,7 @@ class Paths:
         return self.results(profile) / method / f"{task}.json"
 
     def tuning(self, row: str, task: str) -> Path:
-        """The learning rates tried for a row on a task (leaderboard.schema.Tuning)."""
+        """The learning rates and passes tried for a row on a task (leaderboard.schema.Tuning)."""
         return Path("leaderboard/results/tuning") / row / f"{task}.json"
 
     def task_card(self, profile: str, task: str) -> Path:

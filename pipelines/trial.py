@@ -1,6 +1,6 @@
 """What runs inside the sandbox, in two processes: `make` runs a submission's code, `judge` only what it left.
 
-    python -m pipelines.trial make NAME KNOBS     the method on two tiny tasks -> made/<task>/<deployment>/
+    python -m pipelines.trial make NAME KNOBS     the method on two tiny tasks -> made/<kind>/<deployment>/
     python -m pipelines.trial judge               question.json: artifacts and texts -> answer.json
 
 The code sees train and dev of a task made on the spot; its exam is drawn elsewhere.

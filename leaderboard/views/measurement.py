@@ -10,7 +10,7 @@ from leaderboard.table import Table
 
 
 def view(board: Board, rows: Table) -> dict[str, Any]:
-    """Noise floor, launches and repeated pairs of every row."""
+    """Noise floor, launches and repeated rounds of every row."""
     noise = []
     for row in rows.rows:
         costs = [

@@ -175,7 +175,7 @@ def _auto_tuning(claim: Claim, board: Board, table: Table) -> Finding:
     said = f"{tried} trainings tried by bench tune, for {len(board.tuning)} pairs of method and task" if tried else ""
     return beyond(
         "A degree of automation is no figure. Here `openautoglm recommend` times this machine and answers a budget "
-        "with a config, `advise` reads a run and says what limits it, one `bench tune` gives every method as many trials.",
+        "with a config, `advise` reads a run and says what limits it, `bench tune` gives each method as many trials.",
         said,
     )
 

@@ -48,7 +48,7 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
 
 
 def speedup(launches: Sequence[Launch]) -> Interval:
-    """Times faster than the reference: the geometric mean of paired ratios without the outermost tenths, launches resampled first."""
+    """Times faster than the reference: the geometric mean of paired ratios, trimmed, launches resampled first."""
     return mean_ratio_interval([_log_ratios(x.reference_block_ms, x.candidate_block_ms) for x in launches])
 
 

@@ -136,7 +136,9 @@ class Launch(Strict):
     control_reference_ms: list[float]
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
-    dropped_pairs: int = Field(ge=0, description="rounds repeated because a neighbour disturbed them, those of a launch taken again included")
+    dropped_pairs: int = Field(
+        ge=0, description="rounds repeated because a neighbour disturbed them, those of a launch taken again included"
+    )
     probe_ms: float | None = Field(
         None, gt=0, description="the quickest run of a fixed piece of arithmetic: was the core itself as fast as ever?"
     )

@@ -37,7 +37,7 @@ STEAL = 0.02  # a round is taken again above this share of stolen time,
 WAIT = 1.1  # or above this ratio of wall to CPU time
 SLOW = 1.1  # or where the arithmetic took longer than this times the quickest of the launch
 STEADY = 0.02  # warm: two windows' medians differ by less than this
-WINDOW_CALLS = 10
+WINDOW_CALLS = 5
 FEWEST = 8  # rounds of a launch at least
 REFERENCE, CONTROL, CANDIDATE = "reference", "control", "candidate "
 
@@ -137,7 +137,7 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "control_block_ms": control,
             "control_reference_ms": reference,
             "call_ms": [round(ms, 3) for ms in single_calls(timed, request["own_texts"])],
-            "tokenize_ms": round(tokenize_ms(timed.predictor, texts), 4),
+            "tokenize_ms": round(tokenize_ms(timed.predictor, texts[:count]), 4),
             "dropped_pairs": again,
             "probe_ms": round(probe.quickest, 4),
             **disturbance,

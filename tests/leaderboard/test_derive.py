@@ -133,7 +133,7 @@ def test_a_measured_processor_has_no_bounds_but_its_memory_has():
     assert kwh.high == pytest.approx(1e-3 + 0.2 * memory)
 
 
-def session(rng, ratio=1.0, launches=4, pairs=40):
+def session(rng, ratio=1.0, launches=8, pairs=24):
     """A session of recorded launches, drawn with replacement, their pairs too; the candidate `ratio` times faster."""
     drawn = [NOISE[i] for i in rng.integers(0, len(NOISE), launches)]
     return [launch(rng.choice(d["control"], pairs), rng.choice(d["candidate"], pairs), ratio=ratio) for d in drawn]

@@ -180,7 +180,7 @@ class Cost(Strict):
         None, description="median milliseconds from text to label, batch 1, on all cores"
     )
     speedup: Interval = Field(
-        description="times faster than the reference (teacher, onnx-fp32), trimmed mean of paired log ratios, cluster bootstrap"
+        description="times faster than the reference (teacher, onnx-fp32), trimmed mean of paired log ratios"
     )
     noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A control, repeatability)")
     noisy: bool = Field(description="repeats are more than 40 % of all rounds taken")

@@ -6,7 +6,7 @@ Every figure is rounded to six significant digits: far below the noise, far abov
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log, sqrt
+from math import exp, log, log1p, sqrt
 from statistics import median
 from typing import Literal
 
@@ -14,6 +14,7 @@ from leaderboard.carbon import emissions_g
 from leaderboard.schema import Certificate, Cost, Interval, Launch, Range, Solo
 from leaderboard.statistics import mean_ratio_interval, percentile_interval
 
+REPRODUCED = 0.03  # two sessions minutes apart came out up to 2.6 % apart, each sure of itself to 1.5 %
 NOISY = 0.4  # a cell is labelled noisy where repeats are more than this share of all rounds taken
 
 
@@ -53,15 +54,17 @@ def speedup(launches: Sequence[Launch]) -> Interval:
 
 
 def noise_floor(launches: Sequence[Launch]) -> float:
-    """Below what fraction a gap in speed means nothing: the larger of what differs where nothing does, and of how far
-    the same session, held again, may come out.
+    """Below what fraction a gap in speed means nothing: the largest of what differs where nothing does, of how far the
+    same session, held again, may come out, and of what sessions minutes apart differ by on a shared host (REPRODUCED:
+    neighbours take more or less of the cache, which no session can see in itself).
 
     The first is the farther end of the interval of the A/A ratio (the reference against itself). The second is the
     limit of repeatability (ISO 5725-1, 3.15): sqrt(2) x half the width of the speed-up's own interval.
     """
     control = mean_ratio_interval([_log_ratios(x.control_reference_ms, x.control_block_ms) for x in launches])
     own = speedup(launches)
-    return exp(max(log(control.high), -log(control.low), sqrt(2) * log(own.high / own.low) / 2)) - 1
+    repeated = sqrt(2) * log(own.high / own.low) / 2
+    return exp(max(log(control.high), -log(control.low), repeated, log1p(REPRODUCED))) - 1
 
 
 def modelled_kwh(certificate: Certificate, bound: Literal["low", "likely", "high"]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leaderboard.derive import kwh_range, noise_floor, speedup, summarise
+from leaderboard.derive import REPRODUCED, kwh_range, noise_floor, speedup, summarise
 from leaderboard.schema import Certificate, Cost, Interval, Launch, Range, Solo
 from leaderboard.statistics import faster
 
@@ -75,7 +75,7 @@ def still(count=3, **changes):
 def test_every_figure_by_its_definition():
     cost = summarise(still(), solo())
     assert cost.speedup == Interval(value=2, low=2, high=2)
-    assert cost.noise_floor == 0
+    assert cost.noise_floor == REPRODUCED
     assert cost.latency_p50_ms.value == pytest.approx(5)
     assert cost.latency_p90_ms.low <= cost.latency_p90_ms.value <= cost.latency_p90_ms.high
     assert cost.first_call_ms == 30
@@ -109,8 +109,8 @@ def test_percentiles_need_enough_calls():
 
 
 def test_the_noise_floor_is_the_far_end_of_the_controls_interval():
-    assert noise_floor([launch([0.02] * 8, [0.0] * 8)]) == pytest.approx(np.exp(0.02) - 1)
-    assert noise_floor([launch([-0.02] * 8, [0.0] * 8)]) == pytest.approx(np.exp(0.02) - 1)
+    assert noise_floor([launch([0.04] * 8, [0.0] * 8)]) == pytest.approx(np.exp(0.04) - 1)
+    assert noise_floor([launch([-0.04] * 8, [0.0] * 8)]) == pytest.approx(np.exp(0.04) - 1)
 
 
 def test_the_noise_floor_is_no_less_than_what_the_session_itself_repeats_to():

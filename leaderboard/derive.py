@@ -6,7 +6,7 @@ Every figure is rounded to six significant digits: far below the noise, far abov
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log, log1p, sqrt
+from math import exp, log, sqrt
 from statistics import median
 from typing import Literal
 
@@ -64,7 +64,7 @@ def noise_floor(launches: Sequence[Launch]) -> float:
     control = mean_ratio_interval([_log_ratios(x.control_reference_ms, x.control_block_ms) for x in launches])
     own = speedup(launches)
     repeated = sqrt(2) * log(own.high / own.low) / 2
-    return exp(max(log(control.high), -log(control.low), repeated, log1p(REPRODUCED))) - 1
+    return max(REPRODUCED, exp(max(log(control.high), -log(control.low), repeated)) - 1)
 
 
 def modelled_kwh(certificate: Certificate, bound: Literal["low", "likely", "high"]) -> float:

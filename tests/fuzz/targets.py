@@ -185,6 +185,7 @@ def _task(draw: Random, path: Path) -> params.TaskParams:
         labels=[] if regression else ["bad", "good"],
         metrics=["pearson" if regression else "accuracy"],
         max_length=16,
+        epochs=2,
     )
 
 

@@ -25,7 +25,7 @@ repro: setup ## the whole benchmark in its default profile: data, training, meas
 smoke: setup ## the same on a small slice, in .work/smoke: is everything in order?
 	@.venv/bin/bench run --profile smoke
 
-full: setup ## all tasks and three seeds, in .work/full: under three hours more; stop and go on at any time
+full: setup ## all tasks and three seeds, in .work/full: some hours more; stop and go on at any time
 	@.venv/bin/bench run --profile full
 
 verify: setup ## is the board true? what was just reproduced beside what is published

@@ -9,6 +9,7 @@ import pytest
 from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files
 from openautoglm.cli import main
 from openautoglm.cost_table import Cost, Widths
+from openautoglm.distillation import fit
 from openautoglm.latency import Bench
 from openautoglm.parts import CodedEmbedding
 from openautoglm.proxy import Proxy
@@ -20,9 +21,13 @@ from tests.openautoglm.test_cli import write_csv
 CONFIG = {"pruning_rounds": 1, "learning_rate": 1e-3, "whole_rows": 20, "precision": {"embedding": "int4"}}
 
 
-@pytest.fixture(scope="module")
-def proxy(case):
-    return Proxy(*case, whole_rows=20)
+@pytest.fixture(scope="module", params=["classification", "regression"])
+def proxy(request):
+    """In float32, training too: bfloat16 rounds away what the mildest cuts of a tiny model change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "_processor_has_bfloat16", lambda: False)
+        task = make_task(request.param)
+        yield Proxy(make_teacher(task), task, whole_rows=20)
 
 
 def test_the_judge_dislikes_what_is_removed(proxy):
@@ -30,12 +35,13 @@ def test_the_judge_dislikes_what_is_removed(proxy):
     none = [Widths(0, 0) for _ in proxy.full]
     whole, less, least = (proxy.loss(structure) for structure in (proxy.full, half, none))
     assert abs(whole) < 1e-6
-    assert whole <= less < least  # in bfloat16 half a tiny model may answer alike
+    assert whole < less < least
 
 
 def test_the_judge_knows_every_form_of_embedding(proxy):
     by_rank = [proxy.loss(proxy.full, None, rank) for rank in (1, 4, 24)]
-    assert by_rank[0] > by_rank[1] >= by_rank[2] > -1e-6
+    assert abs(by_rank[2]) < 1e-6
+    assert by_rank[0] > by_rank[1] > by_rank[2] - 1e-6  # two classes need no more than rank 2: the rest is rounding
     model, _ = proxy.cut(proxy.full, None, None, 3)
     assert isinstance(architectures.word_embedding(model), CodedEmbedding)
     assert proxy.loss(proxy.full, None, None, 3) < 1e-6  # 55 coded pieces need fewer than 256 centroids

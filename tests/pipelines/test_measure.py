@@ -152,7 +152,7 @@ def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatc
     launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
     assert [launch.tokenize_ms for launch in launches] == kept
     assert [launch.dropped_pairs for launch in launches] == repeated
-    assert asked == [0, 1, 2, *([i for i, probe in enumerate(probes[:3]) if probe > 1.1])]
+    assert asked == [0, 1, 2, *(i for i, probe in enumerate(probes[:3]) if probe > 1.1)]
 
 
 def test_fewer_texts_than_launches_are_enough(folders):

@@ -182,7 +182,7 @@ class Cost(Strict):
     speedup: Interval = Field(
         description="times faster than the reference (teacher, onnx-fp32), trimmed mean of paired log ratios"
     )
-    noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A control, repeatability)")
+    noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A, repeatability, at least 3 %)")
     noisy: bool = Field(description="repeats are more than 40 % of all rounds taken")
     first_call_ms: float
     tokenize_share: float = Field(ge=0, description="share of tokenisation in the median latency")

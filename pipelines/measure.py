@@ -67,29 +67,40 @@ def time_pairs(
     *,
     advance: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Launch]]:
-    """name -> its launches beside the reference; `advance` is called after each. ArtifactError before the first.
-
-    A launch that was loud from end to end is taken again, once, when all are through.
-    """
-    for folder in (reference, *folders.values()):
-        artifact.read(folder)
-    spread = _spread(texts, settings.max_texts)
-    candidates = {name: str(folder) for name, folder in folders.items()}
-    request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates, "texts": spread}
-    launches: list[dict[str, Launch]] = []
-
-    def launch(i: int) -> dict[str, Launch]:
-        rounds = len(_any(launches[0]).reference_block_ms) if launches else None  # all go over the first one's texts
-        own = spread[i :: settings.launches]
-        samples = _ask("launch", request | {"own_texts": own, "rounds": rounds, "seed": i})
-        return {name: Launch.model_validate(found) for name, found in samples.items()}
-
-    for i in range(settings.launches):
-        launches.append(launch(i))
+    """name -> its launches beside the reference; `advance` is called after each. ArtifactError before the first."""
+    pairs = Pairs(folders, reference, texts, settings)
+    for _ in range(settings.launches):
+        pairs.launch()
         advance()
-    for i in _loud(launches):
-        launches[i] = _quieter(launches[i], launch(i))
-    return {name: [found[name] for found in launches] for name in folders}
+    return pairs.finish()
+
+
+class Pairs:
+    """A session: launches, each of which times all artifacts beside the reference. ArtifactError for a broken one."""
+
+    def __init__(self, folders: dict[str, Path], reference: Path, texts: Sequence[str], settings: Measurement) -> None:
+        for folder in (reference, *folders.values()):
+            artifact.read(folder)
+        self._settings, self._texts = settings, _spread(texts, settings.max_texts)
+        candidates = {name: str(folder) for name, folder in folders.items()}
+        self._request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates}
+        self._launches: list[dict[str, Launch]] = []
+
+    def launch(self) -> None:
+        """The next one, in a process of its own."""
+        self._launches.append(self._take(len(self._launches)))
+
+    def finish(self) -> dict[str, list[Launch]]:
+        """name -> its launches. One that was loud from end to end is taken again, once."""
+        for i in _loud(self._launches):
+            self._launches[i] = _quieter(self._launches[i], self._take(i))
+        return {name: [found[name] for found in self._launches] for name in self._request["candidates"]}
+
+    def _take(self, i: int) -> dict[str, Launch]:
+        rounds = len(_any(self._launches[0]).reference_block_ms) if self._launches else None  # all over the same texts
+        own = {"own_texts": self._texts[i :: self._settings.launches], "rounds": rounds, "seed": i}
+        samples = _ask("launch", self._request | own | {"texts": self._texts})
+        return {name: Launch.model_validate(found) for name, found in samples.items()}
 
 
 def _loud(launches: Sequence[dict[str, Launch]]) -> list[int]:

@@ -97,10 +97,13 @@ def _closure(roots: Iterable[str]) -> set[Path]:
     found: set[Path] = set()
     waiting = list(roots)
     while waiting:
-        path = _file(waiting.pop())
-        if path and path not in found:
+        module = waiting.pop()
+        path = _file(module)
+        if path is None:
+            waiting += _offered(module)
+        elif path not in found:
             found.add(path)
-            waiting += _imports(path)
+            waiting += _imports(path)[0]
     return found
 
 
@@ -112,12 +115,27 @@ def _file(module: str) -> Path | None:
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
-def _imports(path: Path) -> list[str]:
-    """Module names that a file imports anywhere in it, late imports too."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+def _offered(name: str) -> list[str]:
+    """Where a name inside a package comes from that imports it late (openautoglm.AutoCompressor): the package tells it
+    to type checkers. All of them for `package.*`, which is what `import package` gives too.
+    """
+    package, _, wanted = name.rpartition(".")
+    path = _file(package) if package else None
+    if path is None or path.name != "__init__.py":
+        return []
+    late = _imports(path)[1]
+    return late if wanted == "*" else [x.removesuffix(f".{wanted}") for x in late if x.endswith(f".{wanted}")]
+
+
+def _imports(path: Path) -> tuple[list[str], list[str]]:
+    """Module names that a file imports anywhere in it, late imports too; and those that only type checkers import."""
+    tree = ast.parse(path.read_bytes())
+    told = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unused = {id(node) for block in told for statement in block.body for node in ast.walk(statement)}
+    names: tuple[list[str], list[str]] = ([], [])
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            names[id(node) in unused].extend(f"{alias.name}{end}" for alias in node.names for end in ("", ".*"))
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names[id(node) in unused].extend([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
     return names

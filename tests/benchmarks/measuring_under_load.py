@@ -1,9 +1,12 @@
 """Do published speed-ups stay the same beside a busy neighbour? `python -m tests.benchmarks.measuring_under_load`.
 
-Times five artifacts of a finished run (`make repro`) as the pipeline does, with params.yaml's settings: idle, with one
-core kept busy by another process, and idle again. A speed-up holds where the busy one differs from the idle one by less
-than the noise floor that the idle session publishes; how far two idle sessions differ stands beside it. Four minutes
-on two cores that are idle otherwise. Exit code 1 where one does not hold, or the floor is above 3 %.
+Times five artifacts of a finished run (`make repro`) as the pipeline does, with params.yaml's settings, in three
+sessions: idle, with one core kept busy by another process, and idle once more. Their launches alternate, in an order
+drawn anew each time, so that what the host does in those minutes falls on all three alike and what is left is our
+neighbour's; `--apart` holds one session after the other, which adds what the host's other guests change from one to the
+next. A speed-up holds where the busy one differs from the idle one by less than the noise floor that the idle session
+publishes; how far the two idle sessions differ stands beside it. Five minutes on two cores that are idle otherwise.
+Exit code 1 where one does not hold, or the floor is above 3 %.
 
 Others: `... FOLDER [FOLDER ...] --reference FOLDER --texts FILE` (one text a line), or `METHOD/DEPLOYMENT ...`.
 """
@@ -19,9 +22,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
 from leaderboard import derive
 from leaderboard.schema import Interval, Launch
@@ -29,12 +35,24 @@ from pipelines import params
 from pipelines.data import load_exam
 from pipelines.errors import stage
 from pipelines.instruments import machine
-from pipelines.measure import REFERENCE, read_texts, time_pairs
+from pipelines.measure import REFERENCE, Pairs, read_texts
 from pipelines.params import paths
 
 ROWS = ("teacher/onnx-int8", "distilbert/onnx-int8", "tinybert/onnx-int8", "albert/onnx-int8", "open_autoglm/onnx-plan")
+BUSY_ONE = "one core busy"
+TITLES = ("idle", BUSY_ONE, "idle again")
 BUSY = "while True: sum(range(10**5))"
 FLOOR = 0.03  # wanted of an idle session
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for: name -> folder, the reference, the texts."""
+
+    folders: dict[str, Path]
+    reference: Path
+    texts: list[str]
+    apart: bool
 
 
 @dataclass
@@ -82,28 +100,41 @@ def neighbour(busy: bool) -> Iterator[list[float]]:
 
 def main() -> None:
     """Measure, print, and say whether it holds."""
-    folders, reference, texts = _asked()
-    settings, console, found, start = params.load().measurement, Console(width=140), [], time.perf_counter()
-    for title, busy in (("idle", False), ("one core busy", True), ("idle again", False)):
-        console.print(f"{title} ...", highlight=False)
-        with neighbour(busy) as got:
-            launches = time_pairs(folders, reference, texts, settings)
-        found.append({name: Session(samples) for name, samples in launches.items()})
-        if got:
-            console.print(f"  the neighbour got {got[0]:.0%} of a core")
+    given = _asked()
+    console, start = Console(width=140), time.perf_counter()
+    found, got = sessions(given)
+    console.print(f"The neighbour got {got:.0%} of a core.", highlight=False)
     console.print(table(*found))
     here, said = machine.fingerprint(), verdict(*found)
     console.print(f"{here.cpu}, {here.cores} cores, {here.id}; {time.perf_counter() - start:.0f} s. {said}")
     sys.exit(not said.startswith("Holds"))
 
 
-def _asked() -> tuple[dict[str, Path], Path, list[str]]:
-    """name -> folder, the reference, the texts."""
+def sessions(given: Asked) -> tuple[list[dict[str, Session]], float]:
+    """Idle, busy, idle again; and the share of a core that the neighbour got."""
+    settings, got, random = params.load().measurement, [], Random(0)
+    pairs = [Pairs(given.folders, given.reference, given.texts, settings) for _ in TITLES]
+    turns = [random.sample(range(len(TITLES)), len(TITLES)) for _ in range(settings.launches)]
+    order = [i for turn in turns for i in turn]
+    for i in tqdm(sorted(order) if given.apart else order, unit="launch", disable=None):
+        with neighbour(TITLES[i] == BUSY_ONE) as share:
+            pairs[i].launch()
+        got += share
+    found = []
+    for title, session in zip(TITLES, pairs, strict=True):
+        with neighbour(title == BUSY_ONE):
+            launches = session.finish()
+        found.append({name: Session(samples) for name, samples in launches.items()})
+    return found, fmean(got)
+
+
+def _asked() -> Asked:
     settings = params.load()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default=next(iter(settings.tasks)), help="whose rows and exam texts (default: first)")
     parser.add_argument("--reference", type=Path, help="an artifact folder (default: the teacher in float32)")
     parser.add_argument("--texts", type=Path, help="a text file, one a line (default: the task's exam)")
+    parser.add_argument("--apart", action="store_true", help="one session after the other")
     parser.add_argument("rows", nargs="*", default=ROWS, help="METHOD/DEPLOYMENT, or artifact folders")
     given = parser.parse_args()
 
@@ -115,7 +146,7 @@ def _asked() -> tuple[dict[str, Path], Path, list[str]]:
 
     reference = given.reference or folder(f"teacher/{REFERENCE}")
     texts = read_texts(given.texts) if given.texts else load_exam(given.task).texts
-    return {row: folder(row) for row in given.rows}, reference, texts
+    return Asked({row: folder(row) for row in given.rows}, reference, texts, given.apart)
 
 
 def table(idle: dict[str, Session], busy: dict[str, Session], again: dict[str, Session]) -> Table:

@@ -93,6 +93,24 @@ def test_the_hash_follows_what_is_imported(project, file, changes):
     assert (methods.sources_sha256(["submissions.mine.method"]) != before) == changes
 
 
+def test_the_hash_of_a_method_that_does_not_use_the_compressor_does_not_follow_it(project):
+    """`import openautoglm.task` runs the package's __init__, which offers AutoCompressor late."""
+    package, method = Path("openautoglm"), Path("submissions/mine/method.py")
+    late = "if TYPE_CHECKING:\n    from openautoglm.compressor import AutoCompressor\n"
+    (package / "__init__.py").write_text(f"from typing import TYPE_CHECKING\n{late}")
+
+    def change_of_the_hash():
+        (package / "compressor.py").write_text("x = 1\n")
+        before = methods.sources_sha256(["submissions.mine.method"])
+        (package / "compressor.py").write_text("x = 2\n")
+        return methods.sources_sha256(["submissions.mine.method"]) != before
+
+    assert not change_of_the_hash()
+    for imported in ("from openautoglm import AutoCompressor", "import openautoglm"):
+        method.write_text(f"{imported}\n{GOOD}")
+        assert change_of_the_hash()
+
+
 def test_the_methods_of_this_project_keep_the_contract():
     for path in Path("baselines").glob("[a-z]*.py"):
         methods.load(path.stem)

@@ -14,6 +14,7 @@ from leaderboard.schema import Profile, Record, Strict, TaskCard, Tuning
 
 Model = TypeVar("Model", bound=Strict)
 BEYOND = 1e15
+DECISIVE = ("teacher", "task")  # sections of params.yaml that all rows of a task must share
 
 
 class BoardError(ValueError):
@@ -35,7 +36,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Board:
-    """The cells of the grid that there are. A cell made on another version of the exam is refused, with the reason."""
+    """The cells of the grid that there are. A cell made on another version of the exam, or with other settings than
+    the teacher's, is refused, with the reason.
+    """
 
     profile: str
     grid: Grid
@@ -88,6 +91,10 @@ def _load(results: Path, grid: Grid, profile: str) -> Board:
         else:
             board.records[method, task] = record
             board.hashes[method, task] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for cell in list(board.records):
+        if refusal := _other_settings(board.records[cell], board.records.get(("teacher", cell[1]))):
+            board.refused[cell] = refusal
+            del board.records[cell], board.hashes[cell]
     return board
 
 
@@ -112,6 +119,13 @@ def _refusal(record: Record, method: str, task: str, card: TaskCard | None) -> s
     if _beyond(record.model_dump()):
         return f"it holds a figure beyond {BEYOND:g}, which nothing here can be"
     return ""
+
+
+def _other_settings(record: Record, teacher: Record | None) -> str:
+    """Why a record cannot stand beside the teacher's: of another teacher, or of other passes; "" where it can."""
+    ours, theirs = record.config_sha256, teacher.config_sha256 if teacher else {}
+    differ = [part for part in DECISIVE if part in ours and part in theirs and ours[part] != theirs[part]]
+    return f"made with other settings of the {' and the '.join(differ)} than the teacher's row" if differ else ""
 
 
 def _beyond(value: Any) -> bool:

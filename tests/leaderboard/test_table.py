@@ -99,6 +99,15 @@ def test_a_record_of_another_exam_is_refused_with_its_reason(own):
     assert row.missing["task-bbc"] == "made on another version of the exam"
 
 
+@pytest.mark.parametrize("section", ["teacher", "task"])
+def test_a_record_of_other_settings_than_the_teachers_is_refused_with_its_reason(own, section):
+    for name, settings in (("teacher", "a"), ("albert", "b"), ("tinybert", "a")):
+        change(own / f"default/{name}/bbc.json", lambda raw, s=settings: raw.update(config_sha256={section: 64 * s}))
+    board = store.load(own, GRID)
+    assert board.refused == {("albert", "bbc"): f"made with other settings of the {section} than the teacher's row"}
+    assert ("albert", "bbc") not in board.hashes
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [

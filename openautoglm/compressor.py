@@ -20,7 +20,7 @@ from openautoglm.cost_table import Widths
 from openautoglm.distillation.data import Batch, Encoded, encode, limited
 from openautoglm.distillation.fit import Recipe, dev_score, device, fit
 from openautoglm.distillation.losses import taught
-from openautoglm.distillation.targets import Targets
+from openautoglm.distillation.targets import Targets, read_states
 from openautoglm.importance import Importance, importance
 from openautoglm.pruning import Kept
 from openautoglm.quantization import mixed
@@ -62,8 +62,9 @@ class _Plan:
     """One run: the model on its way from teacher to student."""
 
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
-        self.teacher, self.task, self.config, self.budget = teacher, task, config, budget
+        self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = teacher.copy().to(device()), teacher.tokenizer
+        self.targets = Targets.of(teacher, task)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "steps": []}
 
     def run(self) -> Student:
@@ -72,7 +73,6 @@ class _Plan:
         self.train, self.dev = (
             encode(self.tokenizer, s, self.task.max_length) for s in (self.task.train, self.task.dev)
         )
-        self.targets = Targets(self.teacher, self.task, self.tokenizer)
         self._factorise_embedding()
         steps = self._prune()
         self._factorise_linears()
@@ -95,7 +95,7 @@ class _Plan:
         self.report["steps"].append({"step": step, "parameters": parameter_count(self.model), **found})
 
     def _trim(self) -> None:
-        """Cut the vocabulary to its size, and positions past the longest input. Frequent pieces go first."""
+        """Drop word pieces that train does not use, and positions past the longest input. Frequent pieces go first."""
         architectures.trim_positions(self.model, self.task.max_length)
         if self.config.vocabulary_size is None and self.config.embedding_codes is None:
             return
@@ -267,7 +267,9 @@ class _Plan:
             output.logits, logits, batch.labels, self.task.kind, config.distill_temperature, config.distill_loss_weight
         )
         if hidden:
-            loss = loss + config.hidden_loss_weight * self.targets.alignment(self.model, batch, output.hidden_states)
+            states = read_states(self.model, output, batch.attention_mask).float()
+            target = self.targets.states[batch.index].to(states.device).float()
+            loss = loss + config.hidden_loss_weight * (states - target).pow(2).mean()
         return loss
 
     def _score(self) -> float:

@@ -1,50 +1,48 @@
-"""What the student is to learn of the teacher: its answers, and what its layers make of each word."""
+"""What a teacher says of each train text, computed once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
+from tqdm import tqdm
 
 from openautoglm import architectures
-from openautoglm.distillation.data import Batch, batch_of, encode
-from openautoglm.distillation.fit import device, logits_of
-from openautoglm.distillation.words import words_mse, words_of
+from openautoglm.distillation.data import encode, in_order
+from openautoglm.distillation.fit import device, mixed_precision
 from openautoglm.student import Teacher
 from openautoglm.task import Task
 
 
 class Targets:
-    """A teacher's logits of each train text, computed once, and the alignment of a student's layers with its own.
+    """What the teacher says of each train text, computed once: logits, and each layer's state that the head reads.
 
-    tokenizer: the student's.
+    Only that state ([CLS], or a decoder's last) is aligned: a trimmed vocabulary cuts the same text into other pieces.
     """
 
-    def __init__(self, teacher: Teacher, task: Task, tokenizer: Tokenizer) -> None:
-        texts = task.train.texts
-        self._model = teacher.model.to(device())
-        self._train = encode(teacher.tokenizer, task.train, task.max_length)
-        self._theirs = words_of(teacher.tokenizer, texts, task.max_length)
-        self._ours = words_of(tokenizer, texts, task.max_length)
-        # (texts, outputs); a clone, because tensors made under inference mode cannot take part in training
-        self.logits = logits_of(self._model, self._train).clone()
+    def __init__(self, logits: Tensor, states: Tensor) -> None:
+        self.logits = logits  # (texts, outputs)
+        self.states = states  # (texts, layers + 1, hidden), bfloat16
 
-    def alignment(self, student: Any, batch: Batch, hidden_states: tuple[Tensor, ...]) -> Tensor:
-        """The mean squared error between both sides' layers, of the state that the head reads plus that of all words.
-
-        hidden_states: the student's of this batch, the embedding's first, (texts, length, hidden) each.
-        """
-        index = batch.index.tolist()
-        same = batch_of(self._train, index).to(device())
-        with torch.no_grad():
-            wanted = self._model(**same.inputs, output_hidden_states=True).hidden_states
-        head = (_read_states(student, hidden_states, batch) - _read_states(self._model, wanted, same)).pow(2).mean()
-        ours, theirs = [self._ours[i] for i in index], [self._theirs[i] for i in index]
-        return head + words_mse(torch.stack(hidden_states), torch.stack(wanted), ours, theirs)
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, teacher: Teacher, task: Task) -> Targets:
+        """One pass of the teacher over train."""
+        model, examples = teacher.model, encode(teacher.tokenizer, task.train, task.max_length)
+        logits, states, index = [], [], []
+        for batch in tqdm(list(in_order(examples, 64)), desc="teacher's answers", unit="batch", disable=None):
+            with mixed_precision():
+                output = model(**batch.to(device()).inputs, output_hidden_states=True)
+            logits.append(output.logits.float().cpu())
+            states.append(read_states(model, output, batch.attention_mask).bfloat16().cpu())
+            index.append(batch.index)
+        order = torch.cat(index).argsort()
+        # clones, because tensors made under inference mode cannot take part in training
+        return cls(torch.cat(logits)[order].clone(), torch.cat(states)[order].clone())
 
 
-def _read_states(model: Any, states: tuple[Tensor, ...], batch: Batch) -> Tensor:
-    """The state of every layer that the head reads, the embedding's first: (layers + 1, batch, hidden)."""
-    return torch.stack([architectures.read_state(model, state, batch.attention_mask) for state in states]).float()
+def read_states(model: Any, output: Any, attention_mask: Tensor) -> Tensor:
+    """The state of every layer that the head reads, the embedding's first: (batch, layers + 1, hidden)."""
+    mask = attention_mask.to(output.logits.device)
+    return torch.stack([architectures.read_state(model, state, mask) for state in output.hidden_states], 1)

@@ -5,7 +5,7 @@ sessions: idle, with one core kept busy by another process, and idle once more. 
 drawn anew each time, so that what the host does in those minutes falls on all three alike and what is left is our
 neighbour's; `--apart` holds one session after the other, which adds what the host's other guests change from one to the
 next. A speed-up holds where the busy one differs from the idle one by less than the noise floor that the idle session
-publishes; how far the two idle sessions differ stands beside it. Five minutes on two cores that are idle otherwise.
+publishes; how far the two idle sessions differ stands beside it. Under two minutes on two cores, otherwise idle.
 Exit code 1 where one does not hold, or the floor is above 3 %.
 
 Others: `... FOLDER [FOLDER ...] --reference FOLDER --texts FILE` (one text a line), or `METHOD/DEPLOYMENT ...`.

@@ -7,6 +7,7 @@ quantisation-aware training -> exits
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from openautoglm.teachers import as_teacher
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
 SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
 EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
+# On dev, twice the rate was better by 1.6 points where few texts are seen eight times (editorials), and worse by 0.7
+# where many are seen twice (movie): it grows with the square root of the passes, up to so many times.
+MOST_FASTER = 2.0
 
 
 class AutoCompressor:
@@ -65,7 +69,8 @@ class _Plan:
         self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = teacher.copy().to(device()), teacher.tokenizer
         self.targets = Targets.of(teacher, task)
-        self.report: dict[str, Any] = {"asked": config.model_dump(), "steps": []}
+        changed = config.model_dump(exclude_defaults=True)
+        self.report: dict[str, Any] = {"asked": config.model_dump(), "changed": changed, "steps": []}
 
     def run(self) -> Student:
         before = self._shape()
@@ -95,7 +100,7 @@ class _Plan:
         self.report["steps"].append({"step": step, "parameters": parameter_count(self.model), **found})
 
     def _trim(self) -> None:
-        """Drop word pieces that train does not use, and positions past the longest input. Frequent pieces go first."""
+        """Cut the vocabulary to its size, and positions past the longest input. Frequent pieces go first."""
         architectures.trim_positions(self.model, self.task.max_length)
         if self.config.vocabulary_size is None and self.config.embedding_codes is None:
             return
@@ -122,7 +127,8 @@ class _Plan:
         codes, whole = self.config.embedding_codes, self.config.whole_rows
         if codes is None:
             return
-        coded = codebooks.encode_rows(architectures.word_embedding(self.model), self._counts(), codes, whole)
+        metric = codebooks.answer_metric(self.model, self._calibration(), vocabulary.special_ids(self.tokenizer))
+        coded = codebooks.encode_rows(architectures.word_embedding(self.model), self._counts(), codes, whole, metric)
         coded.codebooks.requires_grad_(False)
         architectures.set_word_embedding(self.model, coded)
         self.model.to(device())
@@ -248,7 +254,10 @@ class _Plan:
         return exits
 
     def _recipe(self, steps: int) -> Recipe:
-        return Recipe(steps, self.config.learning_rate, self.budget.batch_size, schedule="cosine", weight_decay=0.01)
+        passes = self.budget.steps * self.budget.batch_size / len(self.task.train)
+        faster = min(MOST_FASTER, max(1.0, math.sqrt(passes / 2)))
+        rate = faster * self.config.learning_rate
+        return Recipe(steps, rate, self.budget.batch_size, schedule="cosine", weight_decay=0.01)
 
     def _fit(self, stage: str, steps: int, *, hidden: bool) -> None:
         fit(

@@ -60,7 +60,9 @@ class CompressionConfig(BaseModel):
     distill_temperature: float = Field(3.0, gt=0, description="temperature of the soft labels")
     hidden_loss_weight: float = Field(1.0, ge=0, description="weight of the layers' [CLS] states in the first stage")
     hidden_share: float = Field(0.4, ge=0, le=1, description="share of the steps that aligns hidden states too")
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(
+        1e-4, gt=0, description="of two passes over train; of more, up to twice as high, by their square root"
+    )
     quantize_layers: list[Group] = Field(
         default=["embedding", "attention", "ffn", "head"],
         description="groups in INT8; the others are stored in 16 bits",

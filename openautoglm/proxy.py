@@ -40,7 +40,8 @@ class Proxy:
         self.teacher, self.task, self.whole_rows = teacher, task, whole_rows
         texts, labels = task.train.texts, task.train.labels
         samples = min(samples, max(1, len(texts) // 2))
-        self.seen = encode(teacher.tokenizer, Split(texts[:samples], labels[:samples]), task.max_length)
+        self.sample = Split(texts[:samples], labels[:samples])
+        self.seen = encode(teacher.tokenizer, self.sample, task.max_length)
         self.judging = Split(texts[samples : 2 * samples], labels[samples : 2 * samples])
         self.answers = logits_of(teacher.model, encode(teacher.tokenizer, self.judging, task.max_length))
         self.full = [Widths(layer.heads, layer.neurons) for layer in architectures.layers(teacher.model)]
@@ -92,7 +93,9 @@ class Proxy:
             if rank:
                 table = lowrank.factorise(table, counts, rank)
             if codes:
-                table = codebooks.encode_rows(table, counts, codes, self.whole_rows)
+                seen = encode(tokenizer, self.sample, self.task.max_length)
+                metric = codebooks.answer_metric(model, seen, vocabulary.special_ids(tokenizer))
+                table = codebooks.encode_rows(table, counts, codes, self.whole_rows, metric)
             judging = encode(tokenizer, self.judging, self.task.max_length)
             self._forms[form] = (table if any(form) else None), judging
         return self._forms[form]

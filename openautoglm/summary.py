@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from openautoglm.config import CompressionConfig
-
 
 def summary(report: dict[str, Any], plan: dict[str, str] | None = None) -> str:
     """A Student's report as text. Parts that the report does not have are left out."""
@@ -33,10 +31,9 @@ def size_in_words(size: float) -> str:
 
 def _asked(report: dict[str, Any]) -> str:
     """What differs from the defaults."""
-    if not (given := report.get("asked")):
+    if (given := report.get("changed")) is None:
         return ""
-    usual = CompressionConfig().model_dump()
-    told = [f"{key} {_plain(value)}" for key, value in given.items() if key not in usual or value != usual[key]]
+    told = [f"{key} {_plain(value)}" for key, value in given.items()]
     return f"Asked: {', '.join(told)}; all else as by default" if told else "Asked: all as by default"
 
 

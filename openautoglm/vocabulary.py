@@ -52,6 +52,11 @@ def trim(tokenizer: Tokenizer, texts: Sequence[str], size: int | None) -> tuple[
     return _with_vocabulary(state, {piece: new for new, piece in enumerate(ranked)}), [vocabulary[p] for p in ranked]
 
 
+def special_ids(tokenizer: Tokenizer) -> list[int]:
+    """Ids of the pieces that stand for no text ([CLS], <s>)."""
+    return [i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+
+
 def _can_occur(tokenizer: Tokenizer, piece: str) -> bool:
     """Whether some word can hold the piece of a WordPiece vocabulary: no [unused7], no mark that is normalised away."""
     start, rest = ("a", piece[2:]) if piece.startswith("##") and len(piece) > 2 else ("", piece)

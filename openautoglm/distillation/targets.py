@@ -29,7 +29,8 @@ class Targets:
     @torch.inference_mode()
     def of(cls, teacher: Teacher, task: Task) -> Targets:
         """One pass of the teacher over train."""
-        model, examples = teacher.model, encode(teacher.tokenizer, task.train, task.max_length)
+        model = teacher.model.to(device())
+        examples = encode(teacher.tokenizer, task.train, task.max_length)
         logits, states, index = [], [], []
         for batch in tqdm(list(in_order(examples, 64)), desc="teacher's answers", unit="batch", disable=None):
             with mixed_precision():

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from openautoglm import AutoCompressor, Budget, artifact, codebooks
 from openautoglm.config import ConfigError
+from openautoglm.distillation.data import Encoded, encode
 from openautoglm.inspection import stored
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
@@ -20,17 +21,59 @@ def table():
     return torch.nn.Embedding.from_pretrained(torch.randn(1500, 32) @ torch.randn(32, 32))
 
 
-def distortion(vectors, centroids, nearest, weights):
-    return float((weights * (vectors - centroids[nearest]).square().sum(1)).sum())
+def missed(rows, books, chosen, weights, metric):
+    """The weighted sum of e M e^T, in plain words."""
+    near = torch.cat([book[chosen[:, place]] for place, book in enumerate(books)], dim=1)
+    return sum(w * e @ metric @ e for w, e in zip(weights, rows - near, strict=True))
 
 
-def test_k_means_is_as_good_as_scikit_learns():
+def test_of_one_place_it_is_k_means_as_good_as_scikit_learns():
     torch.manual_seed(0)
     vectors, weights = torch.randn(2000, 4).double(), torch.rand(2000).double()
-    centroids, nearest = codebooks.k_means(vectors, weights, 64)
+    books, chosen = codebooks.product_codes(vectors, weights, torch.eye(4).double(), 1, 64)
     theirs = KMeans(64, n_init=1, random_state=0).fit(vectors.numpy(), sample_weight=weights.numpy())
-    assert distortion(vectors, centroids, nearest, weights) < 1.05 * theirs.inertia_
-    assert torch.equal(nearest, torch.cdist(vectors, centroids).argmin(1))
+    assert missed(vectors, books, chosen, weights, torch.eye(4).double()) < 1.05 * theirs.inertia_
+    assert torch.equal(chosen[:, 0], torch.cdist(vectors, books[0]).argmin(1))
+
+
+def test_what_the_metric_counts_is_missed_less():
+    torch.manual_seed(0)
+    rows, weights, mix = torch.randn(800, 16).double(), torch.rand(800).double(), torch.randn(16, 4).double()
+    alike, metric = torch.eye(16).double(), mix @ mix.T + 0.05 * torch.eye(16)
+    by_length, by_metric = (codebooks.product_codes(rows, weights, m, 4, 64) for m in (alike, metric))
+    assert missed(rows, *by_metric, weights, metric) < 0.6 * missed(rows, *by_length, weights, metric)
+    assert missed(rows, *by_metric, weights, alike) > missed(rows, *by_length, weights, alike)
+
+
+def test_a_places_best_vector_makes_up_for_the_others(monkeypatch):
+    """Against the minimum over every pair of centroids, by trying them all."""
+    monkeypatch.setattr(codebooks, "JOINED", 20)
+    torch.manual_seed(0)
+    rows, weights = torch.randn(40, 2).double(), torch.ones(40).double()
+    metric = torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
+    books, chosen = codebooks.product_codes(rows, weights, metric, 2, 4)
+    pairs = torch.cartesian_prod(*books.squeeze(-1))  # (16, 2)
+    errors = rows[:, None] - pairs
+    best = torch.einsum("npi,ij,npj->np", errors, metric, errors).min(1).values.sum()
+    assert missed(rows, books, chosen, weights, metric) < 1.15 * best
+
+
+def test_the_answers_metric_is_the_mean_of_the_gradients_squares(case):
+    teacher, task = case
+    model, train = teacher.copy(), encode(teacher.tokenizer, task.train, task.max_length)
+    often = Encoded(train.ids * 30, train.labels.repeat(30))  # the random signs of several classes fade with the texts
+    found = codebooks.answer_metric(model, often, skipped=range(5))
+    table, squares, pieces = model.get_input_embeddings().weight.detach(), 0.0, 0
+    for ids in map(torch.tensor, train.ids):
+        rows = table[ids][None].requires_grad_()
+        for logit in model(inputs_embeds=rows).logits[0]:
+            (gradient,) = torch.autograd.grad(logit, rows, retain_graph=True)
+            real = gradient[0, ids >= 5].double()
+            squares = squares + real.T @ real
+        pieces += int((ids >= 5).sum())
+    rtol = 1e-4 if task.kind == "regression" else 0.15
+    torch.testing.assert_close(found.trace(), (squares / pieces).trace(), rtol=rtol, atol=0)
+    torch.testing.assert_close(found, squares / pieces, rtol=0, atol=rtol * float(found.trace()))
 
 
 def test_the_first_rows_stay_and_a_later_one_is_what_its_codes_name(table):
@@ -49,13 +92,13 @@ def test_more_codes_are_nearer_and_frequent_pieces_are_nearest(table):
     counts = torch.zeros(1500)
     counts[100:150] = 400
 
-    def missed(codes, of):
+    def far(codes, of):
         coded = codebooks.encode_rows(table, counts, codes, whole=100)
         return float((coded(of) - table(of)).square().sum().detach())
 
     often, seldom = torch.arange(100, 150), torch.arange(150, 200)
-    assert missed(16, seldom) < missed(8, seldom) < missed(4, seldom)
-    assert missed(8, often) < 0.5 * missed(8, seldom)
+    assert far(16, seldom) < far(8, seldom) < far(4, seldom)
+    assert far(8, often) < 0.5 * far(8, seldom)
 
 
 def test_few_pieces_are_kept_as_they_are(table):

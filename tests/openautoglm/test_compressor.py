@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from openautoglm import AutoCompressor, Budget, CompressionConfig, architectures, artifact
 from openautoglm.artifact import ArtifactError
+from openautoglm.compressor import _Plan
 from openautoglm.config import ConfigError, read_config
 from openautoglm.export import export
 from openautoglm.runtime import Predictor
@@ -125,6 +126,14 @@ def test_every_step_can_be_switched_on_together(case, tmp_path):
     for deployment in ("onnx-plan", "onnx-dynamic"):
         folder = export(found, deployment, tmp_path / deployment, task)
         assert len(Predictor(folder).logits(task.dev.texts[:3])) == 3
+
+
+@pytest.mark.parametrize(("passes", "times"), [(1, 1.0), (2, 1.0), (4, 2**0.5), (8, 2.0), (50, 2.0)])
+def test_the_rate_grows_with_the_passes(case, passes, times):
+    teacher, task = case
+    budget = Budget(passes * len(task.train), batch_size=1)
+    recipe = _Plan(teacher, task, CompressionConfig(learning_rate=1e-3), budget)._recipe(10)
+    assert recipe.learning_rate == pytest.approx(times * 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ class Proxy:
         self.answers = logits_of(teacher.model, encode(teacher.tokenizer, self.judging, task.max_length))
         self.full = [Widths(layer.heads, layer.neurons) for layer in architectures.layers(teacher.model)]
         self._forms: dict[tuple[int | None, ...], tuple[Any, Encoded]] = {}
+        self._metrics: dict[int | None, Tensor] = {}  # by vocabulary size: codes of all lengths share one
 
     @cached_property
     def importance(self) -> Importance:
@@ -93,9 +94,10 @@ class Proxy:
             if rank:
                 table = lowrank.factorise(table, counts, rank)
             if codes:
-                seen = encode(tokenizer, self.sample, self.task.max_length)
-                metric = codebooks.answer_metric(model, seen, vocabulary.special_ids(tokenizer))
-                table = codebooks.encode_rows(table, counts, codes, self.whole_rows, metric)
+                if pieces not in self._metrics:
+                    seen = encode(tokenizer, self.sample, self.task.max_length)
+                    self._metrics[pieces] = codebooks.answer_metric(model, seen, vocabulary.special_ids(tokenizer))
+                table = codebooks.encode_rows(table, counts, codes, self.whole_rows, self._metrics[pieces])
             judging = encode(tokenizer, self.judging, self.task.max_length)
             self._forms[form] = (table if any(form) else None), judging
         return self._forms[form]

@@ -68,7 +68,7 @@ class _Plan:
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
         self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = teacher.copy().to(device()), teacher.tokenizer
-        self.targets = Targets.of(teacher, task)
+        self.targets = Targets.of(self.model, encode(self.tokenizer, task.train, task.max_length))
         changed = config.model_dump(exclude_defaults=True)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "changed": changed, "steps": []}
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from openautoglm import architectures
-from openautoglm.distillation.data import encode, in_order
-from openautoglm.distillation.fit import device, mixed_precision
-from openautoglm.student import Teacher
-from openautoglm.task import Task
+from openautoglm.distillation.data import Encoded, in_order
+from openautoglm.distillation.fit import mixed_precision
 
 
 class Targets:
@@ -27,16 +25,15 @@ class Targets:
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, teacher: Teacher, task: Task) -> Targets:
-        """One pass of the teacher over train."""
-        model = teacher.model.to(device())
-        examples = encode(teacher.tokenizer, task.train, task.max_length)
+    def of(cls, teacher: nn.Module, examples: Encoded) -> Targets:
+        """One pass of the teacher over train, on the device where the teacher is."""
+        place = next(teacher.parameters()).device
         logits, states, index = [], [], []
         for batch in tqdm(list(in_order(examples, 64)), desc="teacher's answers", unit="batch", disable=None):
             with mixed_precision():
-                output = model(**batch.to(device()).inputs, output_hidden_states=True)
+                output = teacher(**batch.to(place).inputs, output_hidden_states=True)
             logits.append(output.logits.float().cpu())
-            states.append(read_states(model, output, batch.attention_mask).bfloat16().cpu())
+            states.append(read_states(teacher, output, batch.attention_mask).bfloat16().cpu())
             index.append(batch.index)
         order = torch.cat(index).argsort()
         # clones, because tensors made under inference mode cannot take part in training

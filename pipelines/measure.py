@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def measure(
         launches = time_pairs(folders, reference, texts, settings, advance=bar.update)
         alone = {**settings.model_dump(), "texts": _spread(texts, settings.max_texts), "carbon": carbon.model_dump()}
         for name, folder in folders.items():
-            solo = Solo.model_validate(_ask("solo", alone | {"artifact": str(folder)}))
+            with _users_errors():
+                solo = Solo.model_validate(worker.ask_solo(alone | {"artifact": str(folder)}))
             costs[name] = derive.summarise(launches[name], solo)
             bar.update()
     return costs
@@ -67,12 +69,14 @@ def time_pairs(
     *,
     advance: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Launch]]:
-    """name -> its launches beside the reference; `advance` is called after each. ArtifactError before the first."""
-    pairs = Pairs(folders, reference, texts, settings)
-    for _ in range(settings.launches):
-        pairs.launch()
-        advance()
-    return pairs.finish()
+    """name -> its launches beside the reference; `advance` is called after each of the first `settings.launches`.
+    ArtifactError before the first.
+    """
+    with Pairs(folders, reference, texts, settings) as pairs:
+        for _ in range(settings.launches):
+            pairs.launch()
+            advance()
+        return pairs.finish()
 
 
 class Pairs:
@@ -85,21 +89,45 @@ class Pairs:
         candidates = {name: str(folder) for name, folder in folders.items()}
         self._request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates}
         self._launches: list[dict[str, Launch]] = []
+        self._worker = worker.Worker("launch", settings.threads)
+
+    def __enter__(self) -> Pairs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
 
     def launch(self) -> None:
         """The next one, in a process of its own."""
         self._launches.append(self._take(len(self._launches)))
 
     def finish(self) -> dict[str, list[Launch]]:
-        """name -> its launches. One that was loud from end to end is taken again, once."""
+        """name -> its launches. One that was loud from end to end is taken again, once; and there are more of them, up
+        to `settings.most_launches`, as long as some noise floor is above what it is at best.
+        """
         for i in _loud(self._launches):
-            self._launches[i] = _quieter(self._launches[i], self._take(i))
+            self._again(i)
+        while len(self._launches) < self._settings.most_launches and self._unsure():
+            self.launch()
+            if (last := len(self._launches) - 1) in _loud(self._launches):
+                self._again(last)
+        return self._by_name()
+
+    def _again(self, i: int) -> None:
+        self._launches[i] = _quieter(self._launches[i], self._take(i))
+
+    def _unsure(self) -> bool:
+        return any(derive.noise_floor(launches) > derive.REPRODUCED for launches in self._by_name().values())
+
+    def _by_name(self) -> dict[str, list[Launch]]:
         return {name: [found[name] for found in self._launches] for name in self._request["candidates"]}
 
     def _take(self, i: int) -> dict[str, Launch]:
         rounds = len(_any(self._launches[0]).reference_block_ms) if self._launches else None  # all over the same texts
-        own = {"own_texts": self._texts[i :: self._settings.launches], "rounds": rounds, "seed": i}
-        samples = _ask("launch", self._request | own | {"texts": self._texts})
+        share = self._settings.launches  # the first ones share the texts out for their single calls
+        own = {"own_texts": self._texts[i::share] if i < share else [], "rounds": rounds, "seed": i}
+        with _users_errors():
+            samples = self._worker.ask(self._request | own | {"texts": self._texts})
         return {name: Launch.model_validate(found) for name, found in samples.items()}
 
 
@@ -139,9 +167,10 @@ def _spread(texts: Sequence[str], most: int) -> list[str]:
     return [ranked[i * stride % count] for i in range(count)]
 
 
-def _ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def _users_errors() -> Iterator[None]:
     try:
-        return worker.ask(task, request)
+        yield
     except worker.WorkerError as error:
         raise UserError(str(error)) from None
 

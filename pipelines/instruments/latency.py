@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -166,6 +167,7 @@ def load(folder: str | Path, threads: int, text: str) -> Timed:
     return timed
 
 
+@cache
 def import_runtime(folder: str | Path) -> None:
     """Import all that loading the artifact will need, so that neither time nor memory of the model holds it."""
     from openautoglm import artifact

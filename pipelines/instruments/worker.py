@@ -1,17 +1,23 @@
-"""A fresh process that measures: a JSON request on standard input, a JSON answer on standard output.
+"""Processes that measure: JSON requests on standard input, JSON answers on standard output.
 
 The parent is light and sleeps on the pipe while the worker computes. Threads are fixed by the environment before any
-runtime is imported; a runtime is imported only where an artifact needs it.
+runtime is imported; a runtime is imported only where an artifact needs it. One artifact alone has a fresh process.
+Launches are copies (forks) of a process that has imported what they need and loaded nothing: each lays out the memory
+of its models anew, and importing, 0.6 s and PyTorch's 3 s, is paid once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any
+import traceback
+from typing import IO, Any
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # Two copies of one model differ by up to 7 % in speed for as long as they live, by the luck of where their 4 kB pages
@@ -26,29 +32,78 @@ class WorkerError(RuntimeError):
     """The worker ended without an answer; the message holds its last words."""
 
 
-def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Run one task ("launch" or "solo") in a fresh worker on the idlest cores and wait for its answer."""
-    environment = os.environ | dict.fromkeys(THREADS, str(request["threads"]))
-    environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0"}
-    if task == "launch":
-        environment["GLIBC_TUNABLES"] = HUGE_PAGES
-    try:
-        done = subprocess.run(
+def ask_solo(request: dict[str, Any]) -> dict[str, Any]:
+    """One artifact alone (`solo`), in a fresh process on the idlest cores."""
+    with Worker("solo", request["threads"]) as worker:
+        return worker.ask(request)
+
+
+class Worker:
+    """A process that answers requests of one task: "launch", as many as are asked, or "solo", one.
+
+    with Worker("launch", threads=1) as worker:
+        first, second = worker.ask(request), worker.ask(request)
+    """
+
+    def __init__(self, task: str, threads: int) -> None:
+        environment = os.environ | dict.fromkeys(THREADS, str(threads))
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "PYTHONHASHSEED": "0"}
+        if task == "launch":
+            environment["GLIBC_TUNABLES"] = HUGE_PAGES
+        self._task = task
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (`close` does)
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.instruments.worker", task],
-            input=json.dumps(request | {"cores": idlest_cores(request["threads"])}),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             env=environment,
-            timeout=TIMEOUT_S,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise WorkerError(f"Measuring ({task}) took over {TIMEOUT_S} s and was stopped.") from None
-    try:
-        return json.loads(done.stdout)
-    except json.JSONDecodeError:
-        last = "; ".join(done.stderr.strip().splitlines()[-1:]) or "it said nothing"
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer, from the idlest cores; WorkerError, with the worker's last words, where it gives none."""
+        to, answers = _pipes(self._process)
+        try:
+            print(json.dumps(request | {"cores": idlest_cores(request["threads"])}), file=to, flush=True)
+        except BrokenPipeError:
+            raise self._failed(self._process.wait()) from None
+        if not select.select([answers], [], [], TIMEOUT_S)[0]:
+            raise WorkerError(f"Measuring ({self._task}) took over {TIMEOUT_S} s and was stopped.")
+        line = answers.readline()
+        try:
+            answer = json.loads(line) if line else self._process.wait()
+        except json.JSONDecodeError:  # killed in the middle of it
+            answer = -signal.SIGKILL
+        if isinstance(answer, int):
+            raise self._failed(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the process and its copy, whatever they do."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._said.close()
+
+    def _failed(self, code: int) -> WorkerError:
+        self._said.seek(0)
+        last = "; ".join(self._said.read().strip().splitlines()[-1:]) or "it said nothing"
         last = last.removeprefix("openautoglm.artifact.ArtifactError: ")  # it names the folder and what to do
-        raise WorkerError(f"Measuring ({task}) ended with exit code {done.returncode}: {last}") from None
+        return WorkerError(f"Measuring ({self._task}) ended with exit code {code}: {last}")
+
+
+def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin
+    assert process.stdout
+    return process.stdin, process.stdout
 
 
 def idlest_cores(count: int) -> list[int]:
@@ -137,18 +192,40 @@ def _pin(cores: list[int]) -> None:
 
 
 def main() -> None:
-    """Answer one request. Standard output is kept for the answer: what libraries print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w")
+    """Answer the requests, a line each. Standard output is kept for answers: what libraries print goes to standard
+    error.
+    """
+    answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    request = json.load(sys.stdin)
-    request["all_cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    _pin(request["cores"])
-    if sys.argv[1] == "launch":
-        from pipelines.instruments.latency import launch as task
-    else:
-        task = solo
-    json.dump(task(request), answer)
-    answer.close()
+    if sys.argv[1] == "solo":
+        request = json.loads(sys.stdin.readline())
+        request["all_cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        _pin(request["cores"])
+        print(json.dumps(solo(request)), file=answers, flush=True)
+        return
+    for line in sys.stdin:
+        _launch_in_a_copy(json.loads(line), answers)
+
+
+def _launch_in_a_copy(request: dict[str, Any], answers: IO[str]) -> None:
+    """Answer with a launch, or with the exit code of the copy where it fails."""
+    import openautoglm.runtime  # noqa: F401
+    from pipelines.instruments import latency
+
+    for folder in (request["reference"], *request["candidates"].values()):
+        latency.import_runtime(folder)
+    if copy := os.fork():
+        _, status = os.waitpid(copy, 0)
+        if status:
+            print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+        return
+    try:
+        _pin(request["cores"])
+        print(json.dumps(latency.launch(request)), file=answers, flush=True)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

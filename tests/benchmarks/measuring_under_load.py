@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -113,18 +113,19 @@ def main() -> None:
 def sessions(given: Asked) -> tuple[list[dict[str, Session]], float]:
     """Idle, busy, idle again; and the share of a core that the neighbour got."""
     settings, got, random = params.load().measurement, [], Random(0)
-    pairs = [Pairs(given.folders, given.reference, given.texts, settings) for _ in TITLES]
     turns = [random.sample(range(len(TITLES)), len(TITLES)) for _ in range(settings.launches)]
     order = [i for turn in turns for i in turn]
-    for i in tqdm(sorted(order) if given.apart else order, unit="launch", disable=None):
-        with neighbour(TITLES[i] == BUSY_ONE) as share:
-            pairs[i].launch()
-        got += share
     found = []
-    for title, session in zip(TITLES, pairs, strict=True):
-        with neighbour(title == BUSY_ONE):
-            launches = session.finish()
-        found.append({name: Session(samples) for name, samples in launches.items()})
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(Pairs(given.folders, given.reference, given.texts, settings)) for _ in TITLES]
+        for i in tqdm(sorted(order) if given.apart else order, unit="launch", disable=None):
+            with neighbour(TITLES[i] == BUSY_ONE) as share:
+                pairs[i].launch()
+            got += share
+        for title, session in zip(TITLES, pairs, strict=True):
+            with neighbour(title == BUSY_ONE):
+                launches = session.finish()
+            found.append({name: Session(samples) for name, samples in launches.items()})
     return found, fmean(got)
 
 

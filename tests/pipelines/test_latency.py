@@ -276,8 +276,14 @@ def request(folders, **changes):
     )
 
 
-def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders):
-    found = worker.ask("launch", request(folders))
+@pytest.fixture(scope="module")
+def launches():
+    with worker.Worker("launch", threads=1) as process:
+        yield process
+
+
+def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders, launches):
+    found = launches.ask(request(folders))
     assert set(found) == {"small", "same"}
     for launch in found.values():
         assert len(launch["reference_block_ms"]) == len(launch["candidate_block_ms"]) >= latency.FEWEST
@@ -303,13 +309,13 @@ def test_importing_the_runtime_leaves_nothing_to_import_to_loading(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_each_launch_samples_single_calls_of_its_own_texts_only(folders):
-    found = worker.ask("launch", request(folders, own_texts=TEXTS[:7]))
+def test_each_launch_samples_single_calls_of_its_own_texts_only(folders, launches):
+    found = launches.ask(request(folders, own_texts=TEXTS[:7]))
     assert len(found["small"]["call_ms"]) == 7
 
 
-def test_a_launch_goes_over_as_many_texts_as_it_is_told(folders):
-    found = worker.ask("launch", request(folders, rounds=9))
+def test_a_launch_goes_over_as_many_texts_as_it_is_told(folders, launches):
+    found = launches.ask(request(folders, rounds=9))
     assert len(found["small"]["candidate_block_ms"]) == len(found["small"]["control_block_ms"]) == 9
 
 
@@ -328,38 +334,75 @@ def test_the_worker_is_light_and_its_threads_are_fixed(folders):
     assert set(json.loads(done.stdout)) == {"small", "same"}
 
 
-def test_the_workers_environment(monkeypatch):
-    seen = {}
+def test_every_launch_is_a_process_of_its_own(monkeypatch, tmp_path):
+    """What one imports, opens or leaves behind is not there in the next."""
+    code = (
+        "import os, sys\n"
+        "from pipelines.instruments import latency, worker\n"
+        "latency.import_runtime = lambda folder: None\n"
+        "kept = []\n"
+        "latency.launch = lambda request: kept.append(1) or {'process': os.getpid(), 'kept': len(kept)}\n"
+        "sys.argv = ['worker', 'launch']\n"
+        "worker.main()\n"
+    )
+    asked = json.dumps({"reference": "", "candidates": {}, "cores": []}) + "\n"
+    done = subprocess.run([sys.executable, "-c", code], input=2 * asked, capture_output=True, text=True, check=True)
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["process"] != second["process"]
+    assert first["kept"] == second["kept"] == 1
 
-    def run(command, **arguments):
-        seen.update(arguments["env"], command=command)
-        return subprocess.CompletedProcess(command, 0, stdout="{}", stderr="")
 
-    monkeypatch.setattr(worker.subprocess, "run", run)
-    worker.ask("launch", {"threads": 1})
+@pytest.mark.parametrize(("task", "huge"), [("launch", True), ("solo", False)])
+def test_the_workers_environment(monkeypatch, task, huge):
+    seen, real = {}, subprocess.Popen
+
+    def popen(command, **arguments):
+        seen.update(arguments["env"])
+        return real("true", **arguments)
+
+    monkeypatch.setattr(worker.subprocess, "Popen", popen)
+    worker.Worker(task, threads=1).close()
     assert {seen[name] for name in worker.THREADS} == {"1"}
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
-    assert "hugetlb" in seen["GLIBC_TUNABLES"]
-    seen.clear()
-    worker.ask("solo", {"threads": 1})
-    assert "hugetlb" not in seen.get("GLIBC_TUNABLES", "")
+    assert ("hugetlb" in seen.get("GLIBC_TUNABLES", "")) == huge
 
 
 def test_a_worker_that_fails_says_why_in_one_line(folders, tmp_path):
-    with pytest.raises(worker.WorkerError, match="no manifest"):
-        worker.ask("launch", request(folders, reference=str(tmp_path)))
+    with worker.Worker("launch", threads=1) as process, pytest.raises(worker.WorkerError, match="no manifest"):
+        process.ask(request(folders, reference=str(tmp_path)))
 
 
-def test_a_model_that_loads_but_gives_no_answer_is_named(folders, tmp_path):
+def test_a_model_that_loads_but_gives_no_answer_is_named_and_others_can_be_timed(folders, tmp_path, launches):
     broken = write(tmp_path / "broken", layers=2, words=3)  # its table ends before the tokenizer's words do
     with pytest.raises(worker.WorkerError, match=r"1: \S*broken: the model loads, but gives no answer"):
-        worker.ask("launch", request(folders, candidates={"broken": str(broken)}))
+        launches.ask(request(folders, candidates={"broken": str(broken)}))
+    assert launches.ask(request(folders))["small"]["call_ms"]
+
+
+def test_a_copy_that_is_killed_is_reported(folders, tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pipelines.instruments import latency, worker\n"
+        "latency.import_runtime = lambda folder: None\n"
+        "latency.launch = lambda request: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.argv = ['worker', 'launch']\n"
+        "worker.main()\n"
+    )
+    asked = json.dumps({"reference": "", "candidates": {}, "cores": []})
+    done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == -9
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch):
     monkeypatch.setattr(worker.sys, "executable", "/bin/false")
     with pytest.raises(worker.WorkerError, match="exit code 1"):
-        worker.ask("solo", {"threads": 1})
+        worker.ask_solo({"threads": 1})
+
+
+def test_a_worker_that_takes_too_long_is_stopped(monkeypatch, folders):
+    monkeypatch.setattr(worker, "TIMEOUT_S", 0)
+    with pytest.raises(worker.WorkerError, match="over 0 s and was stopped"):
+        worker.ask_solo({"threads": 1, "artifact": str(folders["small"])})
 
 
 def test_the_idlest_core_is_taken(monkeypatch):

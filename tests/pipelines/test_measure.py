@@ -13,7 +13,9 @@ from pipelines.errors import UserError
 from pipelines.params import Carbon, Measurement
 from tests.pipelines.tiny_artifacts import TEXTS, carbon, write
 
-SETTINGS = Measurement(threads=1, launches=2, launch_s=0.1, slot_s=0.002, warmup_s=0.02, window_s=1.0, max_texts=30)
+SETTINGS = Measurement(
+    threads=1, launches=2, most_launches=2, launch_s=0.1, slot_s=0.002, warmup_s=0.02, window_s=1.0, max_texts=30
+)
 DECLARED = Carbon.model_validate(carbon())
 
 
@@ -113,13 +115,13 @@ def test_every_stretch_of_the_texts_is_as_long_as_any_other(count):
 
 
 def test_launches_share_out_the_single_calls_and_go_over_the_same_texts(folders, monkeypatch):
-    asked, real = [], measure.worker.ask
+    asked, real = [], measure.worker.Worker.ask
 
-    def ask(task, request):
+    def ask(worker, request):
         asked.append(request)
-        return real(task, request)
+        return real(worker, request)
 
-    monkeypatch.setattr(measure.worker, "ask", ask)
+    monkeypatch.setattr(measure.worker.Worker, "ask", ask)
     monkeypatch.setattr(measure, "SLOW", float("inf"))
     settings = SETTINGS.model_copy(update={"launches": 3})
     launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
@@ -139,20 +141,32 @@ def test_launches_share_out_the_single_calls_and_go_over_the_same_texts(folders,
     ],
 )
 def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatch, probes, kept, repeated):
-    real, asked = measure.worker.ask, []
+    real, asked = measure.worker.Worker.ask, []
 
-    def ask(task, request):
+    def ask(worker, request):
         asked.append(request["seed"])
-        found = real(task, request)["x"]
+        found = real(worker, request)["x"]
         number = len(asked) - 1
         return {"x": found | {"probe_ms": probes[number], "tokenize_ms": number, "dropped_pairs": 0}}
 
-    monkeypatch.setattr(measure.worker, "ask", ask)
+    monkeypatch.setattr(measure.worker.Worker, "ask", ask)
     settings = SETTINGS.model_copy(update={"launches": 3})
     launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
     assert [launch.tokenize_ms for launch in launches] == kept
     assert [launch.dropped_pairs for launch in launches] == repeated
     assert asked == [0, 1, 2, *(i for i, probe in enumerate(probes[:3]) if probe > 1.1)]
+
+
+@pytest.mark.parametrize(("floors", "taken"), [([0.03], 2), ([0.05, 0.04, 0.03], 4), ([0.05] * 9, 6)])
+def test_there_are_more_launches_where_the_noise_floor_is_high(folders, monkeypatch, floors, taken):
+    left = iter(floors)
+    monkeypatch.setattr(derive, "noise_floor", lambda launches: next(left))
+    monkeypatch.setattr(measure, "SLOW", float("inf"))
+    settings = SETTINGS.model_copy(update={"most_launches": 6})
+    launches = measure.time_pairs({"x": folders["small"]}, folders["large"], TEXTS[:4], settings)["x"]
+    assert len(launches) == taken
+    assert {len(launch.reference_block_ms) for launch in launches} == {4}
+    assert sum(len(launch.call_ms) for launch in launches) == 4  # single calls stay those of the first ones
 
 
 def test_fewer_texts_than_launches_are_enough(folders):
@@ -161,7 +175,7 @@ def test_fewer_texts_than_launches_are_enough(folders):
 
 
 def test_a_missing_artifact_is_named_before_anything_runs(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure.worker, "ask", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr(measure.worker, "Worker", lambda *_: pytest.fail("a worker was started"))
     with pytest.raises(ArtifactError, match="nowhere"):
         measure.measure({"x": tmp_path / "nowhere"}, folders["large"], TEXTS, SETTINGS, DECLARED)
 
@@ -170,7 +184,7 @@ def test_a_failed_worker_is_a_users_message(folders, monkeypatch):
     def fail(*_):
         raise measure.worker.WorkerError("Measuring (launch) ended with exit code -9: killed")
 
-    monkeypatch.setattr(measure.worker, "ask", fail)
+    monkeypatch.setattr(measure.worker.Worker, "ask", fail)
     with pytest.raises(UserError, match="killed"):
         measure.measure(folders, folders["large"], TEXTS, SETTINGS, DECLARED)
 

@@ -59,7 +59,6 @@ class Measurement(Strict):
 
     threads: int = Field(ge=1)
     launches: int = Field(ge=1)
-    most_launches: int = Field(ge=1, description="where a noise floor is not yet as low as it can be")
     launch_s: float = Field(gt=0)
     slot_s: float = Field(gt=0)
     warmup_s: float = Field(ge=0)

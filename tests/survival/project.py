@@ -54,7 +54,6 @@ def lay(folder: Path) -> None:
         "training": {"threads": 1},
         "measurement": {
             "threads": 1, "launches": 1, "launch_s": 0.01, "slot_s": 0.001, "warmup_s": 0.0, "window_s": 0.1,
-            "most_launches": 1,
             "max_texts": 4,
         },
     }  # fmt: skip

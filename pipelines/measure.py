@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipelines.instruments.latency import SLOW
 from pipelines.params import Carbon, Measurement, paths
 
 REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
-MORE = 2  # times as many launches at most, where a noise floor is above what it can be
+MORE = 4  # times as many launches at most, where a noise floor is above what it can be
 
 
 def main() -> None:
@@ -87,8 +87,8 @@ class Pairs:
         for folder in (reference, *folders.values()):
             artifact.read(folder)
         self._settings, self._texts = settings, _spread(texts, settings.max_texts)
-        candidates = {name: str(folder) for name, folder in folders.items()}
-        self._request = {**settings.model_dump(), "reference": str(reference), "candidates": candidates}
+        self._candidates = {name: str(folder) for name, folder in folders.items()}
+        self._request = {**settings.model_dump(), "reference": str(reference), "texts": self._texts}
         self._launches: list[dict[str, Launch]] = []
         self._worker = worker.Worker("launch", settings.threads)
 
@@ -100,35 +100,35 @@ class Pairs:
 
     def launch(self) -> None:
         """The next one, in a process of its own."""
-        self._launches.append(self._take(len(self._launches)))
+        self._launches.append(self._take(len(self._launches), self._candidates))
 
     def finish(self) -> dict[str, list[Launch]]:
-        """name -> its launches. One that was loud from end to end is taken again, once; and there are more of them, up
-        to MORE times as many, as long as some noise floor is above what it can be.
+        """name -> its launches. One that was loud from end to end is taken again, once; and those whose noise floor is
+        above what it can be get more of them, up to MORE times as many.
         """
         for i in _loud(self._launches):
             self._again(i)
-        while len(self._launches) < MORE * self._settings.launches and self._unsure():
-            self.launch()
-            if (last := len(self._launches) - 1) in _loud(self._launches):
+        while len(self._launches) < MORE * self._settings.launches and (unsure := self._unsure()):
+            self._launches.append(self._take(last := len(self._launches), unsure))
+            if last in _loud(self._launches):
                 self._again(last)
-        return self._by_name()
+        return {name: self._of(name) for name in self._candidates}
 
     def _again(self, i: int) -> None:
-        self._launches[i] = _quieter(self._launches[i], self._take(i))
+        self._launches[i] = _quieter(self._launches[i], self._take(i, self._launches[i]))
 
-    def _unsure(self) -> bool:
-        return any(derive.noise_floor(launches) > derive.REPRODUCED for launches in self._by_name().values())
+    def _of(self, name: str) -> list[Launch]:
+        return [found[name] for found in self._launches if name in found]
 
-    def _by_name(self) -> dict[str, list[Launch]]:
-        return {name: [found[name] for found in self._launches] for name in self._request["candidates"]}
+    def _unsure(self) -> list[str]:
+        return [name for name in self._candidates if derive.noise_floor(self._of(name)) > derive.REPRODUCED]
 
-    def _take(self, i: int) -> dict[str, Launch]:
+    def _take(self, i: int, names: Iterable[str]) -> dict[str, Launch]:
         rounds = len(_any(self._launches[0]).reference_block_ms) if self._launches else None  # all over the same texts
         share = self._settings.launches  # the first ones share the texts out for their single calls
         own = {"own_texts": self._texts[i::share] if i < share else [], "rounds": rounds, "seed": i}
         with _users_errors():
-            samples = self._worker.ask(self._request | own | {"texts": self._texts})
+            samples = self._worker.ask({**self._request, **own, "candidates": {x: self._candidates[x] for x in names}})
         return {name: Launch.model_validate(found) for name, found in samples.items()}
 
 

@@ -158,7 +158,7 @@ def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatc
     assert asked == [0, 1, 2, *(i for i, probe in enumerate(probes[:3]) if probe > 1.1)]
 
 
-@pytest.mark.parametrize(("floors", "taken"), [([0.03], 2), ([0.05, 0.03], 3), ([0.05] * 9, 4)])
+@pytest.mark.parametrize(("floors", "taken"), [([0.03], 2), ([0.05, 0.03], 3), ([0.05] * 9, 8)])
 def test_there_are_more_launches_where_the_noise_floor_is_high(folders, monkeypatch, floors, taken):
     left = iter(floors)
     monkeypatch.setattr(derive, "noise_floor", lambda launches: next(left))
@@ -167,6 +167,14 @@ def test_there_are_more_launches_where_the_noise_floor_is_high(folders, monkeypa
     assert len(launches) == taken
     assert {len(launch.reference_block_ms) for launch in launches} == {4}
     assert sum(len(launch.call_ms) for launch in launches) == 4  # single calls stay those of the first ones
+
+
+def test_only_the_rows_that_are_not_sure_get_more_launches(folders, monkeypatch):
+    floors = iter([0.05, 0.03, 0.03, 0.03])  # of x and y after two launches, and after three of x
+    monkeypatch.setattr(derive, "noise_floor", lambda launches: next(floors))
+    monkeypatch.setattr(measure, "SLOW", float("inf"))
+    found = measure.time_pairs({"x": folders["small"], "y": folders["small"]}, folders["large"], TEXTS[:4], SETTINGS)
+    assert {name: len(launches) for name, launches in found.items()} == {"x": 3, "y": 2}
 
 
 def test_fewer_texts_than_launches_are_enough(folders):

@@ -237,7 +237,8 @@ def test_stolen_ticks_are_those_of_the_cores_we_may_use(monkeypatch, tmp_path):
 def test_warm_up_goes_on_until_two_windows_agree(monkeypatch):
     seconds = count()
     monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
-    times = chain([9.0] * 5, [5.0] * 5, [4.0] * 5, repeat(3.99))
+    window = latency.WINDOW_CALLS
+    times = chain([9.0] * window, [5.0] * window, [4.0] * window, repeat(3.99))
     calls = []
 
     def call(text):
@@ -246,15 +247,15 @@ def test_warm_up_goes_on_until_two_windows_agree(monkeypatch):
 
     cpu = chain.from_iterable((second, second + 0.05) for second in count())
     monkeypatch.setattr(latency.time, "process_time", lambda: next(cpu))
-    assert latency.warm_up(call, TEXTS, 1.5) == pytest.approx(10.0)  # 50 ms of CPU in five calls
-    assert len(calls) == 20
+    assert latency.warm_up(call, TEXTS, 1.5) == pytest.approx(50 / window)  # of CPU in a window
+    assert len(calls) == 4 * window
 
 
 def test_warm_up_ends_on_a_machine_that_never_settles(monkeypatch):
     seconds, doubling = count(), count()
     monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
     latency.warm_up(lambda _: 2.0 ** next(doubling), TEXTS, 4)
-    assert next(doubling) == 5 * (5 * 4 + 1)
+    assert next(doubling) == latency.WINDOW_CALLS * (5 * 4 + 1)
 
 
 @pytest.fixture(scope="module")

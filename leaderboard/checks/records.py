@@ -112,7 +112,7 @@ def grid(given: Submission) -> Iterator[Problem]:
         if missing := sorted(set(given.forms) ^ set(record.deployments)):
             yield Problem(where, f"deployments missing or unasked: {', '.join(missing)}", _again(given))
         if teacher := given.teacher(record):
-            seeds, fewest = {run.seed for run in teacher.runs}, given.fewest_launches(record.profile)
+            seeds, fewest = {run.seed for run in teacher.runs}, given.fewest_launches[record.profile]
             for form, deployment in record.deployments.items():
                 if {q.seed for q in deployment.quality} != seeds or len(deployment.quality) != len(seeds):
                     yield Problem(where, f"{form}: not the seeds {sorted(seeds)}", _again(given))

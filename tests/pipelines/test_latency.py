@@ -335,20 +335,25 @@ def test_the_worker_is_light_and_its_threads_are_fixed(folders):
     assert set(json.loads(done.stdout)) == {"small", "same"}
 
 
-def test_every_launch_is_a_process_of_its_own(monkeypatch, tmp_path):
-    """What one imports, opens or leaves behind is not there in the next."""
+def answers_of(launch, requests):
+    """What a worker answers whose launches are nothing but the expression `launch`."""
     code = (
-        "import os, sys\n"
+        "import os, signal, sys\n"
         "from pipelines.instruments import latency, worker\n"
         "latency.import_runtime = lambda folder: None\n"
         "kept = []\n"
-        "latency.launch = lambda request: kept.append(1) or {'process': os.getpid(), 'kept': len(kept)}\n"
+        f"latency.launch = lambda request: {launch}\n"
         "sys.argv = ['worker', 'launch']\n"
         "worker.main()\n"
     )
-    asked = json.dumps({"reference": "", "candidates": {}, "cores": []}) + "\n"
-    done = subprocess.run([sys.executable, "-c", code], input=2 * asked, capture_output=True, text=True, check=True)
-    first, second = map(json.loads, done.stdout.splitlines())
+    asked = requests * (json.dumps({"reference": "", "candidates": {}, "cores": []}) + "\n")
+    done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, text=True, check=True)
+    return list(map(json.loads, done.stdout.splitlines()))
+
+
+def test_every_launch_is_a_process_of_its_own():
+    """What one imports, opens or leaves behind is not there in the next."""
+    first, second = answers_of("kept.append(1) or {'process': os.getpid(), 'kept': len(kept)}", requests=2)
     assert first["process"] != second["process"]
     assert first["kept"] == second["kept"] == 1
 
@@ -380,18 +385,8 @@ def test_a_model_that_loads_but_gives_no_answer_is_named_and_others_can_be_timed
     assert launches.ask(request(folders))["small"]["call_ms"]
 
 
-def test_a_copy_that_is_killed_is_reported(folders, tmp_path):
-    code = (
-        "import os, signal, sys\n"
-        "from pipelines.instruments import latency, worker\n"
-        "latency.import_runtime = lambda folder: None\n"
-        "latency.launch = lambda request: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sys.argv = ['worker', 'launch']\n"
-        "worker.main()\n"
-    )
-    asked = json.dumps({"reference": "", "candidates": {}, "cores": []})
-    done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == -9
+def test_a_copy_that_is_killed_is_reported():
+    assert answers_of("os.kill(os.getpid(), signal.SIGKILL)", requests=1) == [-9]
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch):

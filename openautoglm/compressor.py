@@ -1,14 +1,17 @@
 """AutoCompressor: the steps of Open-AutoGLM, one after the other, each switched by the config.
 
-vocabulary -> embedding rank -> rounds of (importance, refit, slice, recover) -> low-rank linears -> branches ->
-distillation (hidden states, product codes, soft labels) -> fused branches -> precision plan ->
+vocabulary -> embedding (rank or product codes) -> rounds of (importance, refit, slice, recover) -> low-rank linears ->
+branches -> distillation (hidden states, soft labels) -> fused branches -> precision plan ->
 quantisation-aware training -> exits
+
+A student has a few thousand texts to learn from, and its teacher a language. So it is held to the teacher's states at
+every piece of a text, not to its answers alone; the pieces' own rows stay the teacher's, for those that train does not
+have could not follow; and there is no dropout.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +24,19 @@ from openautoglm.cost_table import Widths
 from openautoglm.distillation.data import Batch, Encoded, encode, limited
 from openautoglm.distillation.fit import Recipe, dev_score, device, fit
 from openautoglm.distillation.losses import taught
-from openautoglm.distillation.targets import Targets, read_states
+from openautoglm.distillation.targets import Targets
 from openautoglm.importance import Importance, importance
 from openautoglm.pruning import Kept
 from openautoglm.quantization import mixed
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.student import Student, Teacher, parameter_count
-from openautoglm.task import Budget, Split, Task
+from openautoglm.task import Budget, Split, Task, steps_of
 from openautoglm.teachers import as_teacher
 
+BATCH_SIZE = 16  # of the default budget: twice the steps of 32 in the same passes, where texts are few
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
 SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
 EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
-# On dev, twice the rate was better by 1.6 points where few texts are seen eight times (editorials), and worse by 0.7
-# where many are seen twice (movie): it grows with the square root of the passes, up to so many times.
-MOST_FASTER = 2.0
 
 
 class AutoCompressor:
@@ -58,7 +59,7 @@ class AutoCompressor:
 
     def run(self, task: Task, budget: Budget | None = None) -> Student:
         """Compress for `task`; the default budget is 4 passes over train. The student's report tells each step."""
-        budget = budget or Budget(steps=max(1, 4 * len(task.train) // 32))
+        budget = budget or Budget(steps_of(4, len(task.train), BATCH_SIZE), BATCH_SIZE)
         return _Plan(self.teacher, task, self.config, budget).run()
 
 
@@ -67,18 +68,21 @@ class _Plan:
 
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
         self.task, self.config, self.budget = task, config, budget
-        self.model, self.tokenizer = teacher.copy().to(device()), teacher.tokenizer
+        self.model, self.tokenizer = _without_dropout(teacher.copy()).to(device()), teacher.tokenizer
         self.targets = Targets.of(self.model, encode(self.tokenizer, task.train, task.max_length))
         changed = config.model_dump(exclude_defaults=True)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "changed": changed, "steps": []}
 
     def run(self) -> Student:
         before = self._shape()
-        self._trim()
+        old_ids = self._trim()
+        architectures.word_embedding(self.model).requires_grad_(False)
         self.train, self.dev = (
             encode(self.tokenizer, s, self.task.max_length) for s in (self.task.train, self.task.dev)
         )
+        self.targets.keep_where_same([[old_ids[i] for i in text] for text in self.train.ids])
         self._factorise_embedding()
+        self._code_embedding()
         steps = self._prune()
         self._factorise_linears()
         exit_steps = int(EXIT_SHARE * steps) if self.config.exits else 0
@@ -99,17 +103,20 @@ class _Plan:
     def _tell(self, step: str, **found: Any) -> None:
         self.report["steps"].append({"step": step, "parameters": parameter_count(self.model), **found})
 
-    def _trim(self) -> None:
-        """Cut the vocabulary to its size, and positions past the longest input. Frequent pieces go first."""
+    def _trim(self) -> Sequence[int]:
+        """Cut the vocabulary to its size, and positions past the longest input. Frequent pieces go first. Gives the
+        teacher's id of each piece.
+        """
         architectures.trim_positions(self.model, self.task.max_length)
         if self.config.vocabulary_size is None and self.config.embedding_codes is None:
-            return
+            return range(self.model.config.vocab_size)
         cut = limited(self.tokenizer, self.task.max_length)
         texts = self.task.train.texts
         trimmed, old_ids = vocabulary.trim(cut, texts, self.config.vocabulary_size)
         vocabulary.keep_rows(self.model, old_ids)
         self.tokenizer = trimmed
         self._tell("vocabulary", pieces=len(old_ids), task_specific=self.config.vocabulary_size is not None)
+        return old_ids
 
     def _factorise_embedding(self) -> None:
         if self.config.embedding_rank is None:
@@ -121,16 +128,13 @@ class _Plan:
         self._tell("embedding", rank=self.config.embedding_rank, dev_score=self._score())
 
     def _code_embedding(self) -> None:
-        """Product codes. What is trained afterwards learns to live with them; the centroids, which pieces that train
-        does not have share with its own, stay.
-        """
+        """Product codes, before all that is trained, which learns to live with them."""
         codes, whole = self.config.embedding_codes, self.config.whole_rows
         if codes is None:
             return
         metric = codebooks.answer_metric(self.model, self._calibration(), vocabulary.special_ids(self.tokenizer))
         coded = codebooks.encode_rows(architectures.word_embedding(self.model), self._counts(), codes, whole, metric)
-        coded.codebooks.requires_grad_(False)
-        architectures.set_word_embedding(self.model, coded)
+        architectures.set_word_embedding(self.model, coded.requires_grad_(False))
         self.model.to(device())
         self._tell("product codes", codes=codes, whole_rows=whole, dev_score=self._score())
 
@@ -193,7 +197,7 @@ class _Plan:
         self._tell("low-rank linears", ranks=ranks, dev_score=self._score())
 
     def _distil(self, steps: int) -> None:
-        """Progressive distillation: hidden states and soft labels together, then soft labels alone, on product codes.
+        """Progressive distillation: hidden states and soft labels together, then soft labels alone.
 
         Branches, where the config wants them, are there while it lasts.
         """
@@ -203,7 +207,6 @@ class _Plan:
         hidden = int(self.config.hidden_share * steps) if self.config.hidden_loss_weight else 0
         if hidden:
             self._fit("hidden states", hidden, hidden=True)
-        self._code_embedding()
         if steps - hidden:
             self._fit("soft labels", steps - hidden, hidden=False)
         reparam.fuse(self.model)
@@ -254,10 +257,8 @@ class _Plan:
         return exits
 
     def _recipe(self, steps: int) -> Recipe:
-        passes = self.budget.steps * self.budget.batch_size / len(self.task.train)
-        faster = min(MOST_FASTER, max(1.0, math.sqrt(passes / 2)))
-        rate = faster * self.config.learning_rate
-        return Recipe(steps, rate, self.budget.batch_size, schedule="cosine", weight_decay=0.01)
+        rate, batch_size = self.config.learning_rate, self.budget.batch_size
+        return Recipe(steps, rate, batch_size, schedule="cosine", weight_decay=0.01)
 
     def _fit(self, stage: str, steps: int, *, hidden: bool) -> None:
         fit(
@@ -276,10 +277,16 @@ class _Plan:
             output.logits, logits, batch.labels, self.task.kind, config.distill_temperature, config.distill_loss_weight
         )
         if hidden:
-            states = read_states(self.model, output, batch.attention_mask).float()
-            target = self.targets.states[batch.index].to(states.device).float()
-            loss = loss + config.hidden_loss_weight * (states - target).pow(2).mean()
+            loss = loss + config.hidden_loss_weight * self.targets.distance(self.model, batch, output)
         return loss
 
     def _score(self) -> float:
         return dev_score(self.model, self.task, self.dev)
+
+
+def _without_dropout(model: Any) -> Any:
+    """The same model, which drops nothing in training."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model

@@ -58,11 +58,9 @@ class CompressionConfig(BaseModel):
         0.7, ge=0, le=1, description="weight of the soft labels; the rest is the task's loss"
     )
     distill_temperature: float = Field(3.0, gt=0, description="temperature of the soft labels")
-    hidden_loss_weight: float = Field(1.0, ge=0, description="weight of the layers' [CLS] states in the first stage")
-    hidden_share: float = Field(0.4, ge=0, le=1, description="share of the steps that aligns hidden states too")
-    learning_rate: float = Field(
-        1e-4, gt=0, description="of two passes over train; of more, up to twice as high, by their square root"
-    )
+    hidden_loss_weight: float = Field(10.0, ge=0, description="weight of the layers' hidden states, piece by piece")
+    hidden_share: float = Field(1.0, ge=0, le=1, description="share of the steps that aligns hidden states too")
+    learning_rate: float = Field(1.5e-4, gt=0, description="highest learning rate, of a cosine schedule")
     quantize_layers: list[Group] = Field(
         default=["embedding", "attention", "ffn", "head"],
         description="groups in INT8; the others are stored in 16 bits",

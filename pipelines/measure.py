@@ -20,7 +20,7 @@ from pipelines.instruments.latency import SLOW
 from pipelines.params import Carbon, Measurement, paths
 
 REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
-MORE = 3  # times as many launches at most, where a noise floor is above what it can be
+MORE = 5  # times as many launches at most, where a noise floor is above what it can be
 
 
 def main() -> None:
@@ -108,10 +108,12 @@ class Pairs:
         """
         for i in _loud(self._launches):
             self._again(i)
-        while len(self._launches) < MORE * self._settings.launches and (unsure := self._unsure()):
+        unsure = self._unsure(self._candidates)
+        while unsure and len(self._launches) < MORE * self._settings.launches:
             self._launches.append(self._take(last := len(self._launches), unsure))
             if last in _loud(self._launches):
                 self._again(last)
+            unsure = self._unsure(unsure)
         return {name: self._of(name) for name in self._candidates}
 
     def _again(self, i: int) -> None:
@@ -120,8 +122,8 @@ class Pairs:
     def _of(self, name: str) -> list[Launch]:
         return [found[name] for found in self._launches if name in found]
 
-    def _unsure(self) -> list[str]:
-        return [name for name in self._candidates if derive.noise_floor(self._of(name)) > derive.REPRODUCED]
+    def _unsure(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if derive.noise_floor(self._of(name)) > derive.REPRODUCED]
 
     def _take(self, i: int, names: Iterable[str]) -> dict[str, Launch]:
         rounds = len(_any(self._launches[0]).reference_block_ms) if self._launches else None  # all over the same texts

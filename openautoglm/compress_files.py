@@ -13,7 +13,7 @@ import torch
 from leaderboard.aside import replacing, replacing_folder
 from openautoglm import architectures
 from openautoglm.artifact import file_sha256
-from openautoglm.compressor import AutoCompressor
+from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.distillation.fit import TrainingError
 from openautoglm.distillation.session import Point, Session, open_session
@@ -24,8 +24,6 @@ from openautoglm.student import Student, Teacher, parameter_count, refuse_foreig
 from openautoglm.task import Budget, Task, steps_of
 from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
-
-BATCH = 32
 
 
 def compress_files(
@@ -52,7 +50,7 @@ def compress_files(
     _refuse_absent_layers(settings, teacher)
     task = files.task(teacher)
     print(_opening(model, teacher, task))
-    budget = Budget(steps_of(epochs, len(task.train), BATCH), BATCH)
+    budget = Budget(steps_of(epochs, len(task.train), BATCH_SIZE), BATCH_SIZE)
     tables = [file_sha256(files.train), file_sha256(files.dev)]
     made_from = [settings.model_dump(), budget.steps, seed, task.max_length, *tables]
     student = _train(teacher, task, settings, budget, Session(seed, _checkpoints(out, teacher, made_from)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.aside import replacing
-from openautoglm.compressor import AutoCompressor
+from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.cost_table import LatencyError, Widths
 from openautoglm.distillation.data import encode
@@ -31,7 +31,6 @@ from openautoglm.task import Budget, Task, steps_of
 from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
-BATCH = 32
 VOCABULARIES: tuple[int | None, ...] = (4000, 8000, 16000, None)
 RANKS: tuple[int | None, ...] = (None, 64)
 TRAINING = 4.0  # a pass over a text with gradients, in passes without
@@ -149,9 +148,11 @@ class Search:
         return read_config(self.base.model_dump() | found)
 
     def _train(self, structure: list[Widths], form: Embedding, epochs: float, seed: int) -> float:
-        steps = steps_of(epochs, len(self.task.train), BATCH)
+        steps = steps_of(epochs, len(self.task.train), BATCH_SIZE)
         with open_session(Session(seed)):
-            student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, Budget(steps, BATCH))
+            student = AutoCompressor(self.teacher, self.config(structure, form)).run(
+                self.task, Budget(steps, BATCH_SIZE)
+            )
         return student.evaluate(self.task.dev)[self.task.metrics[0]]
 
     def _same(self, asked: dict[str, Any]) -> None:

@@ -128,12 +128,13 @@ def test_every_step_can_be_switched_on_together(case, tmp_path):
         assert len(Predictor(folder).logits(task.dev.texts[:3])) == 3
 
 
-@pytest.mark.parametrize(("passes", "times"), [(1, 1.0), (2, 1.0), (4, 2**0.5), (8, 2.0), (50, 2.0)])
-def test_the_rate_grows_with_the_passes(case, passes, times):
+def test_nothing_is_dropped_and_the_pieces_rows_stay_the_teachers(case):
     teacher, task = case
-    budget = Budget(passes * len(task.train), batch_size=1)
-    recipe = _Plan(teacher, task, CompressionConfig(learning_rate=1e-3), budget)._recipe(10)
-    assert recipe.learning_rate == pytest.approx(times * 1e-3)
+    plan = _Plan(teacher, task, CompressionConfig(vocabulary_size=None), Budget(2, 8))
+    plan.run()
+    assert {module.p for module in plan.model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert torch.equal(plan.model.get_input_embeddings().weight, teacher.model.get_input_embeddings().weight)
+    assert any(module.p for module in teacher.model.modules() if isinstance(module, torch.nn.Dropout))  # left as it was
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from openautoglm import AutoCompressor, Budget, CompressionConfig, architectures, artifact

@@ -20,7 +20,7 @@ from pipelines.instruments.latency import SLOW
 from pipelines.params import Carbon, Measurement, paths
 
 REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
-MORE = 5  # times as many launches at most, where a noise floor is above what it can be
+MORE = 4  # times as many launches at most, where a noise floor is above what it can be
 
 
 def main() -> None:

@@ -158,7 +158,9 @@ def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatc
     assert asked == [0, 1, 2, *(i for i, probe in enumerate(probes[:3]) if probe > 1.1)]
 
 
-@pytest.mark.parametrize(("floors", "taken"), [([0.03], 2), ([0.05, 0.03], 3), ([0.05] * 9, 6)])
+@pytest.mark.parametrize(
+    ("floors", "taken"), [([0.03], 2), ([0.05, 0.03], 3), ([0.05] * 9, measure.MORE * SETTINGS.launches)]
+)
 def test_there_are_more_launches_where_the_noise_floor_is_high(folders, monkeypatch, floors, taken):
     left = iter(floors)
     monkeypatch.setattr(derive, "noise_floor", lambda launches: next(left))

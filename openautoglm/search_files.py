@@ -148,11 +148,9 @@ class Search:
         return read_config(self.base.model_dump() | found)
 
     def _train(self, structure: list[Widths], form: Embedding, epochs: float, seed: int) -> float:
-        steps = steps_of(epochs, len(self.task.train), BATCH_SIZE)
+        budget = Budget(steps_of(epochs, len(self.task.train), BATCH_SIZE), BATCH_SIZE)
         with open_session(Session(seed)):
-            student = AutoCompressor(self.teacher, self.config(structure, form)).run(
-                self.task, Budget(steps, BATCH_SIZE)
-            )
+            student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, budget)
         return student.evaluate(self.task.dev)[self.task.metrics[0]]
 
     def _same(self, asked: dict[str, Any]) -> None:

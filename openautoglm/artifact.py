@@ -5,6 +5,7 @@
       tokenizer.json     a `tokenizers` file: text -> ids, cut at max_length
       model.onnx         or model.safetensors + config.json, by runtime; or segment_0.onnx, ... of a model with exits
       model.safetensors  the weights in 4 bits of model.onnx (openautoglm.quantization.four_bits), where it has some
+      *.gz               any of these but the manifest, packed (leaderboard.packed)
 
 Written aside and renamed, so that a folder with a manifest is whole. No torch, no pickle.
 """
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from leaderboard import packed
 from leaderboard.aside import replacing_folder
 
 FORMAT = 1
@@ -48,10 +50,16 @@ class Manifest:
     exits: dict[str, Any] | None = None  # of a model with exits: {"segments": file names, "route": Route.describe()}
 
 
-def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write the files into an empty folder, add the manifest, and move all to `folder` at once."""
+def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None], *, pack: bool = False) -> Path:
+    """Let `fill` write the files into an empty folder, add the manifest, and move all to `folder` at once.
+
+    pack: gzip the files. Its Huffman codes are the last step of Deep Compression (Han et al. 2016, arXiv 1510.00149).
+    """
     with replacing_folder(folder) as aside:
         fill(aside)
+        if pack:
+            for path in list(aside.iterdir()):
+                packed.pack(path)
         listed = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
         stated = {key: value for key, value in asdict(manifest).items() if value is not None}
         text = json.dumps(stated | {"files": listed}, indent=1, sort_keys=True, allow_nan=False)
@@ -94,6 +102,23 @@ def _states(raw: Any) -> bool:
         and all(isinstance(x, dict) for x in tables)
         and all(isinstance(x, dict) and isinstance(x.get("sha256"), str) for x in raw["files"].values())
     )
+
+
+def holds(manifest: Manifest, name: str) -> bool:
+    """Is there such a file, as it is or packed?"""
+    return not {name, name + packed.SUFFIX}.isdisjoint(manifest.files)
+
+
+def content(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The bytes of a file of the manifest, unpacked where it is packed; ArtifactError where they cannot be had."""
+    if not holds(manifest, name):
+        raise ArtifactError(f"{folder}: the manifest lists no {name!r}. Export the model again.")
+    if name in manifest.files:
+        return (folder / name).read_bytes()
+    try:
+        return packed.unpack(folder / (name + packed.SUFFIX))
+    except ValueError as error:
+        raise ArtifactError(f"{folder}: {error}. Export or copy the artifact again.") from None
 
 
 def size(folder: Path) -> int:

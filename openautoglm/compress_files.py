@@ -21,7 +21,7 @@ from openautoglm.errors import UserError
 from openautoglm.export import DEPLOYMENTS
 from openautoglm.side_by_side import compare
 from openautoglm.student import Student, Teacher, parameter_count, refuse_foreign
-from openautoglm.task import Budget, Task, steps_of
+from openautoglm.task import Budget, Task
 from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
@@ -50,7 +50,7 @@ def compress_files(
     _refuse_absent_layers(settings, teacher)
     task = files.task(teacher)
     print(_opening(model, teacher, task))
-    budget = Budget(steps_of(epochs, len(task.train), BATCH_SIZE), BATCH_SIZE)
+    budget = Budget.of(epochs, task, BATCH_SIZE)
     tables = [file_sha256(files.train), file_sha256(files.dev)]
     made_from = [settings.model_dump(), budget.steps, seed, task.max_length, *tables]
     student = _train(teacher, task, settings, budget, Session(seed, _checkpoints(out, teacher, made_from)))

@@ -30,7 +30,7 @@ from openautoglm.pruning import Kept
 from openautoglm.quantization import mixed
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.student import Student, Teacher, parameter_count
-from openautoglm.task import Budget, Split, Task, steps_of
+from openautoglm.task import Budget, Split, Task
 from openautoglm.teachers import as_teacher
 
 BATCH_SIZE = 16  # of the default budget: twice the steps of 32 in the same passes, where texts are few
@@ -59,7 +59,7 @@ class AutoCompressor:
 
     def run(self, task: Task, budget: Budget | None = None) -> Student:
         """Compress for `task`; the default budget is 4 passes over train. The student's report tells each step."""
-        budget = budget or Budget(steps_of(4, len(task.train), BATCH_SIZE), BATCH_SIZE)
+        budget = budget or Budget.of(4, task, BATCH_SIZE)
         return _Plan(self.teacher, task, self.config, budget).run()
 
 

@@ -27,6 +27,7 @@ from openautoglm.task import Split, Task
 # because INT8 may miss one text of a hard-pruned model by half its size; a wrong graph is wrong about them all.
 TOLERANCE = {"torch-fp32": 1e-4, "onnx-fp32": 1e-3, "onnx-int8": 0.5, "onnx-plan": 0.5, "onnx-dynamic": 0.5}
 CHECKED = 32
+PACKED = ("onnx-plan", "onnx-dynamic")  # our own: the others are as the off-the-shelf tools leave them
 
 
 def export(student: Student, deployment: str, folder: Path, task: Task) -> Path:
@@ -94,7 +95,7 @@ class _Exporter:
         )
         if deployment == "onnx-dynamic":
             manifest = self._with_exits(manifest)
-        artifact.write(folder, manifest, write)
+        artifact.write(folder, manifest, write, pack=deployment in PACKED)
         self._check(folder, TOLERANCE[deployment])
         return folder
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from leaderboard import packed
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.quantization.four_bits import SUFFIX
@@ -65,11 +67,21 @@ def inspect(folder: Path, *, tensors: bool = False) -> str:
 
 def stored(folder: Path) -> Iterator[Stored]:
     """Every tensor of the folder's .onnx files, or else of its .safetensors files, in the files' order."""
-    paths = sorted(folder.glob("*.onnx")) or sorted(folder.glob("*.safetensors"))
-    if not paths:
+    names = sorted({path.name.removesuffix(packed.SUFFIX) for path in folder.iterdir()})
+    graphs = [name for name in names if name.endswith(".onnx")]
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if not graphs and not weights:
         raise ArtifactError(f"{folder} holds no .onnx and no .safetensors file: export or save the model again.")
-    for path in paths:
-        yield from _onnx(path) if path.suffix == ".onnx" else _safetensors(path)
+    for name in graphs:
+        yield from _onnx(folder / name)
+    for name in [] if graphs else weights:
+        yield from _safetensors(folder / name)
+
+
+def _open(path: Path) -> BinaryIO:
+    """The file, or what is in the packed one that stands for it."""
+    in_place = path.with_name(path.name + packed.SUFFIX)
+    return io.BytesIO(_unpacked(in_place)) if in_place.is_file() else path.open("rb")
 
 
 def _onnx(path: Path) -> Iterator[Stored]:
@@ -77,10 +89,11 @@ def _onnx(path: Path) -> Iterator[Stored]:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        with _open(path) as file:
+            graph = onnx.load(file, load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    beside = _packed(path.with_suffix(SUFFIX))
+    beside = _beside(path.with_suffix(SUFFIX))
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
@@ -101,9 +114,9 @@ def _onnx(path: Path) -> Iterator[Stored]:
         )
 
 
-def _packed(path: Path) -> dict[str, int]:
+def _beside(path: Path) -> dict[str, int]:
     """Bytes of every weight in 4 bits beside a graph; none where there is no such file."""
-    if not path.is_file():
+    if not any(path.parent.glob(f"{path.name}*")):
         return {}
     return {tensor.place: tensor.bytes for tensor in _safetensors(path)}
 
@@ -111,10 +124,11 @@ def _packed(path: Path) -> dict[str, int]:
 def _safetensors(path: Path) -> Iterator[Stored]:
     """From the file's header alone: 8 bytes of length, then JSON."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
+        with _open(path) as file:
+            length, whole = int.from_bytes(file.read(8), "little"), file.seek(0, io.SEEK_END)
+            if length > whole:
                 raise ValueError("cut off")
+            file.seek(8)
             header = json.loads(file.read(length))
         for name, entry in header.items():
             if name != "__metadata__":
@@ -159,9 +173,23 @@ def _every(found: list[Stored]) -> str:
 
 def _files(folder: Path, weights: int) -> str:
     rows = [["file", "bytes"]] + [[p.name, f"{p.stat().st_size:,}"] for p in sorted(folder.iterdir()) if p.is_file()]
-    whole = artifact.size(folder)
-    rest = f"weights {size_in_words(weights)}, all else (graph, tokenizer, manifest) {size_in_words(whole - weights)}"
-    return f"{aligned(rows)}\nwhole folder: {size_in_words(whole)}; {rest}"
+    whole, unpacked = artifact.size(folder), sum(_size(path) for path in folder.iterdir() if path.is_file())
+    total = size_in_words(whole) + (f", unpacked {size_in_words(unpacked)}" if whole != unpacked else "")
+    rest = (
+        f"weights {size_in_words(weights)}, all else (graph, tokenizer, manifest) {size_in_words(unpacked - weights)}"
+    )
+    return f"{aligned(rows)}\nwhole folder: {total}; {rest}"
+
+
+def _size(path: Path) -> int:
+    return len(_unpacked(path)) if path.suffix == packed.SUFFIX else path.stat().st_size
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        return packed.unpack(path)
+    except ValueError as error:
+        raise ArtifactError(f"{path.parent}: {error}. Export the model again.") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

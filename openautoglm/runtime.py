@@ -28,7 +28,7 @@ class Predictor:
         self.folder = Path(folder)
         self.manifest = artifact.read(self.folder)
         try:
-            self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+            self.tokenizer = Tokenizer.from_buffer(artifact.content(self.folder, self.manifest, "tokenizer.json"))
             self.session: Session = _SESSIONS[self.manifest.runtime](self.folder, threads, self.manifest)
         except KeyError:
             raise artifact.ArtifactError(
@@ -68,20 +68,22 @@ def pad(ids: list[list[int]], pad_id: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def _onnx(folder: Path, threads: int, manifest: Manifest) -> Session:
     import onnxruntime
 
-    def load(path: Path) -> Any:
+    def load(name: str) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        packed = path.with_suffix(four_bits.SUFFIX)
-        if packed.name in manifest.files:
-            weights = four_bits.load(packed)
+        beside = Path(name).with_suffix(four_bits.SUFFIX).name
+        if artifact.holds(manifest, beside):
+            weights = four_bits.load(artifact.content(folder, manifest, beside))
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
             options.add_external_initializers(list(weights), values)
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # from the file where there is one: its bytes would be in memory twice
+        graph = str(folder / name) if name in manifest.files else artifact.content(folder, manifest, name)
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     if manifest.exits is not None:
-        return segments.load(folder, manifest.exits, manifest.files, load)
-    session = load(folder / "model.onnx")
+        return segments.load(manifest.exits, load)
+    session = load("model.onnx")
     read = [given.name for given in session.get_inputs()]  # no mask where every attention was dropped
 
     def run(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

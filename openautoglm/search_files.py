@@ -27,7 +27,7 @@ from openautoglm.proxy import Proxy
 from openautoglm.recommend import code_counts
 from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Trial
 from openautoglm.student import Teacher
-from openautoglm.task import Budget, Task, steps_of
+from openautoglm.task import Budget, Task
 from openautoglm.task_files import TaskFiles
 from openautoglm.teachers import as_teacher
 
@@ -148,7 +148,7 @@ class Search:
         return read_config(self.base.model_dump() | found)
 
     def _train(self, structure: list[Widths], form: Embedding, epochs: float, seed: int) -> float:
-        budget = Budget(steps_of(epochs, len(self.task.train), BATCH_SIZE), BATCH_SIZE)
+        budget = Budget.of(epochs, self.task, BATCH_SIZE)
         with open_session(Session(seed)):
             student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, budget)
         return student.evaluate(self.task.dev)[self.task.metrics[0]]

@@ -6,7 +6,7 @@ the last one, `confidence` and `hidden`. In the whole graph these names carry th
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,9 +64,7 @@ class Segments:
         return np.concatenate([found for _, found in answers])[order]
 
 
-def load(folder: Path, described: dict[str, Any], files: dict[str, Any], open_session: Any) -> Segments:
-    """The segments that a manifest's `exits` describes; ValueError where one is not among its `files`."""
+def load(described: dict[str, Any], open_session: Callable[[str], Any]) -> Segments:
+    """The segments that a manifest's `exits` describes, each opened by its name."""
     listed = described.get("segments", [])
-    if missing := [name for name in listed if name not in files]:
-        raise ValueError(f"the manifest's segments {missing} are not among its files.")
-    return Segments([open_session(folder / name) for name in listed], Route.read(described.get("route")))
+    return Segments([open_session(name) for name in listed], Route.read(described.get("route")))

@@ -65,6 +65,11 @@ class Budget:
     steps: int
     batch_size: int = 32
 
+    @classmethod
+    def of(cls, epochs: float, task: Task, batch_size: int) -> Budget:
+        """So many passes over train."""
+        return cls(steps_of(epochs, len(task.train), batch_size), batch_size)
+
 
 def steps_of(epochs: float, examples: int, batch_size: int) -> int:
     """Optimiser steps of so many passes over so many examples; at least one."""

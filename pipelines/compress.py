@@ -26,7 +26,7 @@ def main() -> None:
     from openautoglm.distillation.fit import TrainingError, device
     from openautoglm.export import export_all
     from openautoglm.student import Student, Teacher, load_teacher
-    from openautoglm.task import Budget, steps_of
+    from openautoglm.task import Budget
     from pipelines.data import load_task
 
     weights = paths.finetuned(task_name, seed) / "model" / "model.safetensors"
@@ -34,7 +34,7 @@ def main() -> None:
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
     knobs = dict(card["knobs"])
     batch_size = knobs.pop("batch_size")
-    budget = Budget(steps_of(settings.task(task_name).epochs, len(task.train), batch_size), batch_size)
+    budget = Budget.of(settings.task(task_name).epochs, task, batch_size)
     code = card["variant_of"] or method
     made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
     try:

@@ -104,7 +104,7 @@ class Pairs:
 
     def finish(self) -> dict[str, list[Launch]]:
         """name -> its launches. One that was loud from end to end is taken again, once; and those whose noise floor is
-        above what it can be get more of them, up to MORE times as many.
+        above what it can be get more of them, up to MORE times as many, where that can bring it down.
         """
         for i in _loud(self._launches):
             self._again(i)
@@ -123,7 +123,14 @@ class Pairs:
         return [found[name] for found in self._launches if name in found]
 
     def _unsure(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if derive.noise_floor(self._of(name)) > derive.REPRODUCED]
+        """Those above the floor that can be had, where MORE launches can reach it: it falls with their number's root."""
+        most = MORE * self._settings.launches
+
+        def can_be_mended(launches: list[Launch]) -> bool:
+            above = derive.noise_floor(launches) / derive.REPRODUCED
+            return above > 1 and len(launches) * above**2 <= most
+
+        return [name for name in names if can_be_mended(self._of(name))]
 
     def _take(self, i: int, names: Iterable[str]) -> dict[str, Launch]:
         rounds = len(_any(self._launches[0]).reference_block_ms) if self._launches else None  # all over the same texts

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leaderboard.schema import SCHEMA_VERSION, Trial, Tuning
 from openautoglm.artifact import file_sha256
-from openautoglm.task import Budget, Task, steps_of
+from openautoglm.task import Budget, Task
 from pipelines import caged, methods, params, workspace
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_text
@@ -106,7 +106,7 @@ def _search(settings: Params, plan: Plan, path: Path) -> None:
         found = next((trial for trial in done if (trial.knobs, trial.passes) == (rates, passes)), None)
         if found is None:
             print(title, flush=True)
-            budget = Budget(steps_of(passes, len(task.train), batch_size), batch_size)
+            budget = Budget.of(passes, task, batch_size)
             found = _run(settings, plan, task, budget, rates, passes)
             done = [*done, found]
             record = Tuning(

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from leaderboard import packed
 from leaderboard.checks.subject import Problem, Submission
 from leaderboard.schema import Record
 from leaderboard.submission import FILE, CardError, markup, read_card, unseen
 
-CODE, ARTIFACT = (".py", ".yaml", ".md", ".txt"), ("manifest.json", "tokenizer.json", "model.onnx", "model.safetensors")
+CODE, PACKABLE = (".py", ".yaml", ".md", ".txt"), ("tokenizer.json", "model.onnx", "model.safetensors")
+ARTIFACT = ("manifest.json", *PACKABLE, *(name + packed.SUFFIX for name in PACKABLE))
 FILE_MB, FOLDER_MB, ARTIFACT_MB, MOST_FILES = 0.2, 1.0, 500.0, 100
+MOST_BYTES = int(ARTIFACT_MB * 1e6)  # of a file, unpacked
 MAGIC = {
     "a pickle": re.compile(rb"\x80[\x02-\x05]|[(\]}]?[ci]?__builtin__\n|cos\n|cposix\n|cnt\n|csubprocess\n"),
     "a zip archive (as torch.save writes)": re.compile(rb"PK\x03\x04"),
@@ -73,13 +76,23 @@ def files(given: Submission) -> Iterator[Problem]:
             yield Problem(
                 given.short(path), "is no kind of file that a submission has", f"remove it. Allowed: {allowed}"
             )
-        with path.open("rb") as file:
-            head = file.read(64)
+        try:
+            head = _head(path, unpack=in_artifact and path.suffix == packed.SUFFIX)
+        except ValueError as error:
+            yield Problem(given.short(path), str(error), "export the model again")
+            continue
         for kind, magic in MAGIC.items():
             if magic.match(head):
                 yield Problem(given.short(path), f"begins like {kind}", "remove it; weights are ONNX or safetensors")
         if path.lstat().st_mode & 0o111:
             yield Problem(given.short(path), "is marked executable", f"chmod -x {path.name}")
+
+
+def _head(path: Path, *, unpack: bool) -> bytes:
+    if unpack:
+        return packed.unpack(path, MOST_BYTES)[:64]
+    with path.open("rb") as file:
+        return file.read(64)
 
 
 def size(given: Submission) -> Iterator[Problem]:
@@ -166,7 +179,7 @@ def memorised(given: Submission) -> Iterator[Problem]:
     """No texts or labels of the tasks stand in the files, as words, as hashes or as numbers."""
     wanted = {task: [_words(text) for text in texts] for task, texts in given.data.items()}
     for path in given.plain:
-        data = path.read_bytes() if path.stat().st_size <= ARTIFACT_MB * 1e6 else b""
+        data = _data(path)
         printable = b"\n".join(re.findall(rb"[\x20-\x7e\x80-\xff]{16,}", data)).decode("utf-8", "ignore")
         words = _words(printable)
         shingles = {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
@@ -183,6 +196,18 @@ def memorised(given: Submission) -> Iterator[Problem]:
         for task, published in given.tasks.items():
             if _holds_labels(data, published.exam_labels):
                 yield Problem(given.short(path), f"holds the exam's labels of {task}", "remove them")
+
+
+def _data(path: Path) -> bytes:
+    """The file's bytes, unpacked where it is packed; none of one that another rule refuses."""
+    if path.stat().st_size > MOST_BYTES:
+        return b""
+    if path.suffix != packed.SUFFIX:
+        return path.read_bytes()
+    try:
+        return packed.unpack(path, MOST_BYTES)
+    except ValueError:
+        return b""
 
 
 def _words(text: str) -> list[str]:

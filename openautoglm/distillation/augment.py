@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openautoglm.distillation.data import Encoded
+from openautoglm.vocabulary import special_ids
 
 # fmt: off
 STOP_WORDS = frozenset({
@@ -70,7 +71,7 @@ class _Pieces:
 
     def __init__(self, tokenizer: Tokenizer, size: int) -> None:
         texts = [tokenizer.id_to_token(i) or "" for i in range(size)]
-        special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        special = special_ids(tokenizer)
         self.continues = [text.startswith("##") for text in texts]  # goes on with the word before it
         self.replaceable = [t.isalpha() and i not in special and t not in STOP_WORDS for i, t in enumerate(texts)]
         self.candidates = [ok and len(text) > 1 for ok, text in zip(self.replaceable, texts, strict=True)]

@@ -59,7 +59,7 @@ class Targets:
 
     def distance(self, student: nn.Module, batch: Batch, output: Any) -> Tensor:
         """Mean squared error between the hidden states of both, over all layers: that of the state which the head
-        reads, and that of all pieces where they are known (TinyBERT eq. 7 and 8, each layer with its own).
+        reads, and that of all pieces where they are known (TinyBERT eq. 8, each layer with its own).
 
         output: the student's, of `batch`, with hidden_states. A scalar in float32.
         """

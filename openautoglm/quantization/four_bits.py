@@ -99,19 +99,19 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     """Write `path` and, beside it, what `store` has put into `model`, under the same name with SUFFIX. Changes `model`.
 
     The graph declares such a weight as external data. The file beside it has the packed bytes under the weight's name,
-    and in its metadata the weight's width and whether it is transposed.
+    and in its metadata, in one string, each weight's width and whether it is transposed.
     """
     from onnx import TensorProto, numpy_helper
     from safetensors.numpy import save_file
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     beside: dict[str, Any] = {}
-    about: dict[str, str] = {}
+    about: dict[str, tuple[int, int]] = {}
     for node in [node for node in model.graph.node if node.op_type == UNPACK]:
         name, packed = node.output[0], tensors[node.input[0]]
         width, transposed = (a.i for a in sorted(node.attribute, key=lambda a: a.name, reverse=True))
         beside[name] = numpy_helper.to_array(packed)
-        about[name] = json.dumps([width, transposed])
+        about[name] = width, transposed
         shape = (width, packed.dims[0]) if transposed else (packed.dims[0], width)
         declared = TensorProto(name=name, data_type=TensorProto.INT8, dims=shape, data_location=TensorProto.EXTERNAL)
         declared.external_data.add(key="location", value=path.with_suffix(SUFFIX).name)
@@ -120,17 +120,18 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         model.graph.initializer.append(declared)
     path.write_bytes(model.SerializeToString())
     if beside:
-        save_file(beside, path.with_suffix(SUFFIX), metadata=about)
+        # one string, for safetensors writes several in an order of chance
+        save_file(beside, path.with_suffix(SUFFIX), metadata={"weights": json.dumps(about)})
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
+def load(beside: bytes) -> dict[str, np.ndarray]:
     """The INT8 weights in the file beside the graph that `save` wrote, by name."""
-    from safetensors import safe_open
+    from safetensors import numpy
 
+    packed = numpy.load(beside)
+    header = json.loads(beside[8 : 8 + int.from_bytes(beside[:8], "little")])
     found = {}
-    with safe_open(path, framework="numpy") as beside:
-        for name, about in (beside.metadata() or {}).items():
-            width, transposed = json.loads(about)
-            codes = unpack(beside.get_tensor(name), width)
-            found[name] = np.ascontiguousarray(codes.T if transposed else codes)
+    for name, (width, transposed) in json.loads(header["__metadata__"]["weights"]).items():
+        codes = unpack(packed[name], width)
+        found[name] = np.ascontiguousarray(codes.T if transposed else codes)
     return found

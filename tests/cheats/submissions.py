@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from leaderboard import derive, seal
+from leaderboard import derive, packed, seal
 from leaderboard.checks import Submission
+from leaderboard.checks.folder import MOST_BYTES
 from leaderboard.schema import Cost, Record
 from leaderboard.statistics import bootstrap_interval
 from pipelines.submit import TEMPLATE
@@ -192,6 +193,33 @@ def labels_in_the_weights(world: World) -> None:
     labels = records.exam_labels(TASK, 400).astype("<i8").tobytes()
     with (folder / "model.onnx").open("ab") as file:
         file.write(labels)
+
+
+@cheat("memorised")
+def labels_in_packed_weights(world: World) -> None:
+    labels_in_the_weights(world)
+    packed.pack(world.folder / "artifacts" / TASK / "model.onnx")
+
+
+@cheat("files")
+def a_pickle_in_a_packed_file(world: World) -> None:
+    folder = write_artifact(world.folder / "artifacts" / TASK)
+    (folder / "model.onnx").write_bytes(b"\x80\x04}q\x00.")
+    packed.pack(folder / "model.onnx")
+
+
+@cheat("files")
+def a_packed_file_outside_an_artifact(world: World) -> None:
+    (world.folder / "notes.txt").write_text("words")
+    packed.pack(world.folder / "notes.txt")
+
+
+@cheat("files")
+def a_packed_file_that_swells(world: World) -> None:
+    path = write_artifact(world.folder / "artifacts" / TASK) / "model.onnx"
+    with path.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    packed.pack(path)
 
 
 @cheat("memorised")

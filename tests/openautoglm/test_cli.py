@@ -173,8 +173,8 @@ sys.exit(main(["inspect", {str(compressed / "artifact")!r}]))
     [
         (lambda folder: (folder / "manifest.json").unlink(), "neither an artifact nor a saved model"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "unreadable"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b"no"), "differs from its hash"),
-        (lambda folder: (folder / "model.onnx").unlink(), "not a plain file"),
+        (lambda folder: (folder / "model.onnx.gz").write_bytes(b"no"), "differs from its hash"),
+        (lambda folder: (folder / "model.onnx.gz").unlink(), "not a plain file"),
     ],
 )
 def test_inspect_of_a_broken_artifact_is_one_message(compressed, tmp_path, capsys, spoil, message):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from onnx import numpy_helper
@@ -17,6 +16,7 @@ from openautoglm.config import ConfigError, read_config
 from openautoglm.export import export
 from openautoglm.runtime import Predictor
 from openautoglm.student import parameter_count
+from tests.openautoglm.graphs import graph_of
 
 CONFIG = {"pruning_ratio": 0.5, "vocabulary_size": 200, "embedding_rank": 12, "learning_rate": 1e-3}
 
@@ -51,7 +51,7 @@ def test_every_deployment_answers_as_the_student_does(case, student, tmp_path, d
 def test_the_plan_quantises_every_linear_and_gives_each_row_a_scale(case, student, tmp_path):
     _, task = case
     folder = export(student, "onnx-plan", tmp_path / "artifact", task)
-    graph = onnx.load(str(folder / "model.onnx")).graph
+    graph = graph_of(folder)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     assert not [name for name, value in weights.items() if value.dtype == np.float32 and value.size > 1000]
     rows = next(value for name, value in weights.items() if "table" in name and value.dtype == np.int8)

@@ -15,6 +15,7 @@ from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
 from tests.openautoglm import families
+from tests.openautoglm.graphs import graph_of
 
 GROUPS = ("embedding", "attention", "ffn", "head")
 PLAN = dict.fromkeys(GROUPS, "int4")
@@ -79,30 +80,30 @@ def test_every_family_has_a_form_in_4_bits(family, case, tmp_path):
         export(Student(teacher.copy(), teacher.tokenizer, dict.fromkeys(GROUPS, f)), "onnx-plan", tmp_path / f, case[1])
         for f in ("int8", "int4")
     ]
-    graphs = [onnx.load(str(folder / "model.onnx"), load_external_data=False).graph for folder in folders]
+    graphs = [graph_of(folder) for folder in folders]
     whole, narrow = ([t for t in g.initializer if t.data_type == onnx.TensorProto.INT8] for g in graphs)
     assert sorted(tuple(t.dims) for t in narrow) == sorted(tuple(t.dims) for t in whole)
     operators = [sorted(n.op_type for n in graph.node if n.op_type != "Cast") for graph in graphs]
     assert operators[0] == operators[1]  # and so it is as fast
     assert sum(t.data_location == onnx.TensorProto.EXTERNAL for t in narrow) >= (6 if family == "albert" else 13)
-    assert set(artifact.read(folders[1]).files) == {"model.onnx", "model.safetensors", "tokenizer.json"}
+    assert set(artifact.read(folders[1]).files) == {"model.onnx.gz", "model.safetensors.gz", "tokenizer.json.gz"}
 
 
 def test_layers_of_one_model_may_differ(case, tmp_path):
     plan = dict.fromkeys(GROUPS, "int8") | {"layer.1.ffn": "int4"}
     student = Student(case[0].copy(), case[0].tokenizer, plan)
     folder = export(student, "onnx-plan", tmp_path / "a", case[1])
-    assert len(four_bits.load(folder / "model.safetensors")) == 2
+    assert len(four_bits.load(artifact.content(folder, artifact.read(folder), "model.safetensors"))) == 2
 
 
 def test_a_missing_or_foreign_file_of_weights_is_refused(case, tmp_path):
     student = Student(case[0].copy(), case[0].tokenizer, PLAN)
     folder = export(student, "onnx-plan", tmp_path / "a", case[1])
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[:-9])
+    weights = folder / "model.safetensors.gz"
+    weights.write_bytes(weights.read_bytes()[:-9])
     with pytest.raises(ArtifactError, match="differs from its hash"):
         Predictor(folder)
-    (folder / "model.safetensors").unlink()
+    weights.unlink()
     with pytest.raises(ArtifactError, match="not a plain file"):
         Predictor(folder)
 

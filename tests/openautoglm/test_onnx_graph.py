@@ -11,14 +11,14 @@ from openautoglm.export import export
 from openautoglm.quantization import embedding_tables, onnx_graph
 from openautoglm.student import Student
 from openautoglm.task import Budget
+from tests.openautoglm.graphs import graph_of
 
 
 def test_layers_that_share_weights_are_quantised_and_stored_once(case, tmp_path):
     teacher, task = case
     student = albert.compress(teacher, task, Budget(1, 16), embedding_size=8)
     float32, int8 = (
-        onnx.load(str(export(student, deployment, tmp_path / deployment, task) / "model.onnx")).graph
-        for deployment in ("onnx-fp32", "onnx-int8")
+        graph_of(export(student, deployment, tmp_path / deployment, task)) for deployment in ("onnx-fp32", "onnx-int8")
     )
     names = {tensor.name for tensor in float32.initializer}
     linears = [n for n in float32.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in names]
@@ -71,8 +71,7 @@ def test_row_scales_keep_more_than_one_scale():
 
 def _weights(case, tmp_path, plan):
     student = Student(case[0].copy(), case[0].tokenizer, plan)
-    path = export(student, "onnx-plan", tmp_path / "a", case[1]) / "model.onnx"
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = graph_of(export(student, "onnx-plan", tmp_path / "a", case[1]))
     return {t.name: t for t in graph.initializer if len(t.dims) == 2 and min(t.dims) > 1}, graph
 
 

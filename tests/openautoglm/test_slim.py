@@ -9,6 +9,7 @@ from openautoglm.export import export
 from openautoglm.quantization import slim
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
+from tests.openautoglm.graphs import graph_of
 
 PLAN = dict.fromkeys(("embedding", "attention", "ffn", "head"), "int8")
 
@@ -18,7 +19,7 @@ def _exported(case, folder, monkeypatch, plan=PLAN, without=()):
         monkeypatch.setattr(slim, name, lambda model: set())
     path = export(Student(case[0].copy(), case[0].tokenizer, plan), "onnx-plan", folder, case[1])
     monkeypatch.undo()
-    return path, onnx.load(str(path / "model.onnx")).graph
+    return path, graph_of(path)
 
 
 def test_names_and_zero_points_change_no_answer(case, tmp_path, monkeypatch):

@@ -159,7 +159,14 @@ def test_a_launch_without_a_quiet_moment_is_taken_again_once(folders, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("floors", "taken"), [([0.03], 2), ([0.05, 0.03], 3), ([0.05] * 9, measure.MORE * SETTINGS.launches)]
+    ("floors", "taken"),
+    [
+        ([0.03], 2),
+        ([0.05, 0.03], 3),
+        ([0.0301] * 9, measure.MORE * SETTINGS.launches),
+        ([0.07], 2),  # four times as many halve it, and 0.035 is too much still
+        ([0.05, 0.05], 3),
+    ],
 )
 def test_there_are_more_launches_where_the_noise_floor_is_high(folders, monkeypatch, floors, taken):
     left = iter(floors)

@@ -2,7 +2,8 @@
 
 The most frequent pieces keep whole rows: they are few, and most of a text. The row of another is cut into short
 vectors, and each of these is replaced by one of 256 centroids that k-means finds for its place (Jégou, Douze and Schmid
-2011, doi 10.1109/TPAMI.2010.57, section 3). Near is what hardly moves the model's answers, not what differs little.
+2011, doi 10.1109/TPAMI.2010.57, section 3). Near is what hardly moves the model's answers, not what differs little; and
+the vectors are cut along axes that make the most of each byte.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from openautoglm.distillation.data import Encoded, in_order
 from openautoglm.distillation.fit import device
 from openautoglm.parts import CodedEmbedding
 
-ALONE, JOINED = 8, 8  # rounds of k-means in which a place looks at itself, and then at what the others miss
+ROUNDS = 12  # of k-means
 FREQUENCY_POWER = 0.5  # of a piece's count in its weight: frequent pieces matter more, but there are few of them
 DAMPING = 0.3  # share of the mean diagonal that is added to a metric: a sample of texts does not show every direction
 ROWS_AT_ONCE = 1024  # whose distances to all centroids fit into a core's own cache
@@ -44,8 +45,12 @@ def encode_rows(
     rows = embedding.weight[whole:].detach().double().cpu()  # float64: the same codes wherever the memory lies
     weights = (counts[whole:].double().cpu() + 1).pow(FREQUENCY_POWER)
     damped = torch.eye(width, dtype=torch.double) if metric is None else _damped(metric.double().cpu())
-    books, chosen = product_codes(rows, weights, damped, codes, coded.centroids)
+    mean = weights @ rows / weights.sum()
+    there, back = axes(rows - mean, weights, damped, codes)
+    books, chosen = product_codes((rows - mean) @ there, weights, codes, coded.centroids)
     coded.codebooks.weight.data.copy_(books.flatten(0, 1))
+    coded.turn.weight.data.copy_(back.T)
+    coded.turn.bias.data.copy_(mean)
     coded.codes.copy_(chosen)
     return coded
 
@@ -80,37 +85,42 @@ def _damped(metric: Tensor) -> Tensor:
     return metric / size + DAMPING * one if size > 0 else one
 
 
-def product_codes(rows: Tensor, weights: Tensor, metric: Tensor, codes: int, count: int) -> tuple[Tensor, Tensor]:
-    """Centroids (codes, count, width / codes) for (n, width) rows with (n,) weights, and which one each row has at each
-    place, (n, codes): a local minimum of the weighted sum of e M e^T, e being a row's error and M the metric.
+def axes(rows: Tensor, weights: Tensor, metric: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+    """(width, width) two maps, there and back: in (rows - their mean) @ there the metric is the plain distance, no two
+    directions are correlated, and each of `codes` places has its share of the variance, so that none is spoiled for
+    bits while another wastes them (Ge, He, Ke and Sun 2013, doi 10.1109/CVPR.2013.379: eigenvalue allocation).
+    """
+    root = torch.linalg.cholesky(metric)
+    near = rows @ root
+    variance, turned = torch.linalg.eigh((near * weights[:, None]).T @ near / weights.sum())
+    logs = variance.clamp(min=1e-9 * float(variance.max()) + 1e-30).log()
+    places: list[list[int]] = [[] for _ in range(codes)]
+    for i in reversed(range(len(logs))):  # the largest first, to the place that has the least
+        roomy = [place for place in places if len(place) < len(logs) // codes]
+        min(roomy, key=lambda place: float((logs[place] - logs[0]).sum())).append(i)
+    turned = turned[:, [i for place in places for i in place]]
+    return root @ turned, turned.T @ torch.linalg.inv(root)
 
-    Lloyd's rounds, place by place, from rows drawn by weight from a fixed seed. In the later ones a place makes up for
-    what the others miss, as far as M joins them: for M = [[A, B], [B^T, C]] the best vector at the first place, where
-    the second misses f, is the row's own plus f B^T A^-1 (so does GPTQ with rounding errors, arXiv 2210.17323, section
-    3). A centroid that loses its last row stays where it is.
+
+def product_codes(rows: Tensor, weights: Tensor, codes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Centroids (codes, count, width / codes) for (n, width) rows with (n,) weights, and which one each row has at each
+    place, (n, codes): Lloyd's rounds, place by place, from rows drawn by weight from a fixed seed.
     """
     start = torch.multinomial(weights, count, generator=torch.Generator().manual_seed(0))
-    places = torch.arange(rows.shape[1]).view(codes, -1)
-    books = torch.stack([rows[start][:, place] for place in places])
-    chosen, error = torch.zeros(len(rows), codes, dtype=torch.long), torch.zeros_like(rows)
-    for turn in range(ALONE + JOINED + 1):
-        for i, place in enumerate(places):
-            own, wanted = metric[place][:, place], rows[:, place]
-            if turn >= ALONE:
-                missed = error @ metric[:, place] - error[:, place] @ own
-                wanted = wanted + torch.linalg.solve(own, missed.T).T
-            chosen[:, i] = nearest(wanted, books[i], own)
-            if turn < ALONE + JOINED:
-                books[i] = _means(wanted, weights, chosen[:, i], books[i])
-            error[:, place] = rows[:, place] - books[i][chosen[:, i]]
-    return books, chosen
+    found = [_k_means(own.contiguous(), weights, own[start]) for own in rows.chunk(codes, dim=1)]
+    return torch.stack([books for books, _ in found]), torch.stack([chosen for _, chosen in found], dim=1)
 
 
-def nearest(vectors: Tensor, centroids: Tensor, metric: Tensor) -> Tensor:
-    """(n,) index of the one of (count, d) centroids that lies nearest to each of (n, d) vectors in a (d, d) metric."""
-    scaled = centroids @ metric
-    bias = (scaled * centroids).sum(1)
-    return torch.cat([(2 * some @ scaled.T - bias).argmax(1) for some in vectors.split(ROWS_AT_ONCE)])
+def _k_means(vectors: Tensor, weights: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    for _ in range(ROUNDS):
+        centroids = _means(vectors, weights, nearest(vectors, centroids), centroids)
+    return centroids, nearest(vectors, centroids)
+
+
+def nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
+    """(n,) index of the one of (count, d) centroids that lies nearest to each of (n, d) vectors."""
+    bias = centroids.square().sum(1)
+    return torch.cat([(2 * some @ centroids.T - bias).argmax(1) for some in vectors.split(ROWS_AT_ONCE)])
 
 
 def _means(vectors: Tensor, weights: Tensor, chosen: Tensor, before: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ branches -> distillation (hidden states, soft labels) -> fused branches -> preci
 quantisation-aware training -> exits
 
 A student has a few thousand texts to learn from, and its teacher a language. So it is held to the teacher's states at
-every piece of a text, not to its answers alone; the pieces' own rows stay the teacher's, for those that train does not
-have could not follow; and there is no dropout.
+every piece of a text, not to its answers alone; where there are many passes, every other text is a new one, crossed
+from two; the pieces' own rows stay the teacher's, for those that train does not have could not follow; and there is no
+dropout.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openautoglm import architectures, codebooks, dynamic, lowrank, pruning, reparam, sensitivity, vocabulary
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.cost_table import Widths
+from openautoglm.distillation.crossing import crossed
 from openautoglm.distillation.data import Batch, Encoded, encode, limited
 from openautoglm.distillation.fit import Recipe, dev_score, device, fit
 from openautoglm.distillation.losses import taught
@@ -34,6 +37,7 @@ from openautoglm.task import Budget, Split, Task
 from openautoglm.teachers import as_teacher
 
 BATCH_SIZE = 16  # of the default budget: twice the steps of 32 in the same passes, where texts are few
+OWN_LOOKS = 2  # passes that a text of train is seen in at least: crossed ones fill those above
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
 SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
 EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
@@ -69,7 +73,7 @@ class _Plan:
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
         self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = _without_dropout(teacher.copy()).to(device()), teacher.tokenizer
-        self.targets = Targets.of(self.model, encode(self.tokenizer, task.train, task.max_length))
+        self.texts, self.targets = self._taught()
         changed = config.model_dump(exclude_defaults=True)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "changed": changed, "steps": []}
 
@@ -77,9 +81,7 @@ class _Plan:
         before = self._shape()
         old_ids = self._trim()
         architectures.word_embedding(self.model).requires_grad_(False)
-        self.train, self.dev = (
-            encode(self.tokenizer, s, self.task.max_length) for s in (self.task.train, self.task.dev)
-        )
+        self.train, self.dev = (encode(self.tokenizer, s, self.task.max_length) for s in (self.texts, self.task.dev))
         self.targets.keep_where_same([[old_ids[i] for i in text] for text in self.train.ids])
         self._factorise_embedding()
         self._code_embedding()
@@ -95,6 +97,18 @@ class _Plan:
         self.report |= {"before": before, "after": self._shape()}
         tokenizer = limited(self.tokenizer, self.task.max_length)
         return Student(self.model, tokenizer, plan, self.report, exits)
+
+    def _taught(self) -> tuple[Split, Targets]:
+        """Train, and texts crossed from it whose labels are the teacher's answers; with all that the teacher says."""
+        train, most, budget = self.task.train, self.task.max_length, self.budget
+        room = max(0, budget.steps * budget.batch_size // OWN_LOOKS - len(train))
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        made = crossed(train.texts, min(room, self.config.crossed_texts * len(train)), most, generator)
+        texts = (*train.texts, *made)
+        labels = np.resize(train.labels, len(texts))
+        targets = Targets.of(self.model, encode(self.tokenizer, Split(texts, labels), most))
+        labels[len(train) :] = self.task.predictions(targets.logits[len(train) :].numpy())
+        return Split(texts, labels), targets
 
     def _shape(self) -> dict[str, Any]:
         words = parameter_count(architectures.word_embedding(self.model))
@@ -230,7 +244,7 @@ class _Plan:
             self.model,
             plan,
             self.train,
-            lambda batch: self._loss(batch, hidden=False),
+            lambda batch: self._loss(batch, hidden=True),
             self._score,
             steps,
             threshold=self.config.qat_threshold,

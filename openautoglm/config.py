@@ -54,6 +54,12 @@ class CompressionConfig(BaseModel):
     )
     exits: list[int] = Field(default=[], description="early exits after these layers (deployment onnx-dynamic)")
     exit_tolerance: float = Field(0.002, ge=0, description="share of the dev score that exits may cost")
+    crossed_texts: int = Field(
+        1,
+        ge=0,
+        le=8,
+        description="new texts for each of train, crossed from two, where passes are enough for them",
+    )
     distill_loss_weight: float = Field(
         0.7, ge=0, le=1, description="weight of the soft labels; the rest is the task's loss"
     )

@@ -115,7 +115,8 @@ class FactorisedEmbedding(nn.Module):
 
 class CodedEmbedding(nn.Module):
     """A word embedding in which only the first pieces have rows of their own. Each of the others has a few bytes, and
-    each byte names one of 256 short vectors (as many as there are pieces, where they are fewer) for its place.
+    each byte names one of 256 short vectors (as many as there are pieces, where they are fewer) for its place. Put
+    together, they are turned back from the axes in which they were chosen.
     """
 
     codes: Tensor  # (coded pieces, bytes) uint8
@@ -125,14 +126,16 @@ class CodedEmbedding(nn.Module):
         self.centroids = min(256, coded)  # of each place
         self.whole = nn.Embedding(whole, hidden)
         self.codebooks = nn.Embedding(codes * self.centroids, hidden // codes)
+        self.turn = nn.Linear(hidden, hidden)
         self.register_buffer("codes", torch.zeros(coded, codes, dtype=torch.uint8))
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, length) ids -> (batch, length, hidden)."""
         whole = self.whole.num_embeddings
         first = torch.arange(0, self.codebooks.num_embeddings, self.centroids, device=input_ids.device)
-        coded = self.codebooks(self.codes[(input_ids - whole).clamp(min=0)].long() + first).flatten(-2)
-        return torch.where((input_ids < whole)[..., None], self.whole(input_ids.clamp(max=whole - 1)), coded)
+        named = self.codebooks(self.codes[(input_ids - whole).clamp(min=0)].long() + first).flatten(-2)
+        own = self.whole(input_ids.clamp(max=whole - 1))
+        return torch.where((input_ids < whole)[..., None], own, self.turn(named))
 
 
 @torch.no_grad()

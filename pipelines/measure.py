@@ -123,7 +123,7 @@ class Pairs:
         return [found[name] for found in self._launches if name in found]
 
     def _unsure(self, names: Iterable[str]) -> list[str]:
-        """Those above the floor that can be had, where MORE launches can reach it: it falls with their number's root."""
+        """Those above the floor that can be had, where MORE launches can reach it: it falls as their root."""
         most = MORE * self._settings.launches
 
         def can_be_mended(launches: list[Launch]) -> bool:

@@ -244,7 +244,7 @@ class _Plan:
             self.model,
             plan,
             self.train,
-            lambda batch: self._loss(batch, hidden=True),
+            lambda batch: self._loss(batch, hidden=bool(self.config.hidden_loss_weight)),
             self._score,
             steps,
             threshold=self.config.qat_threshold,

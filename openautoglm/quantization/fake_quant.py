@@ -56,8 +56,8 @@ def _forward(
 ) -> Callable[[Tensor], Tensor] | None:
     number_format = onnx_graph.format_of(plan, part)
     if isinstance(module, nn.Linear) and number_format in ("int8", "int4"):
-        seen = SlidingRange(window) if window else None
-        return lambda x: int8_linear(x, module.weight, module.bias, _observed(seen, x, module.training), number_format)
+        seen, stored = SlidingRange(window) if window else None, onnx_graph.linear_format(plan, part)
+        return lambda x: int8_linear(x, module.weight, module.bias, _observed(seen, x, module.training), stored)
     if isinstance(module, nn.Embedding) and number_format in ("int8", "int4"):
         stored = number_format if words else "int8"
         return lambda ids: rounded_rows(F.embedding(ids, module.weight), stored)

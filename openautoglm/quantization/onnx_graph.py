@@ -3,7 +3,7 @@
 A part is `embedding` (tables behind Gather, and the projection of a factorised one), `head`, `attention` and `ffn` of
 all layers, or of one: `layer.3.ffn`, which goes before `ffn`. Formats: "int8" (weights QInt8 with one scale a channel
 or a row, activations dynamic INT8), "int4" (stored in 4 bits, computed as "int8": openautoglm.quantization.four_bits;
-of the tables that of words alone, the others are "int8"), "fp16" (stored in 16 bits, computed in float32, since float16
+of an embedding the word table alone, the rest is "int8"), "fp16" (stored in 16 bits, computed in float32, since float16
 arithmetic is 3 to 4 times slower on most CPUs), "fp32".
 """
 
@@ -67,7 +67,7 @@ def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str]) -> onnx.ModelPro
     wrapped.clean_initializers()
     if absent := {name for name in plan if LAYER.fullmatch(name)} - (parts := {part(n.name) for n in _linears(model)}):
         raise ValueError(f"Plan has {sorted(absent)}; this model has {sorted(parts)}.")
-    formats = {node.name: format_of(plan, part(node.name)) for node in _linears(model)}
+    formats = {node.name: linear_format(plan, part(node.name)) for node in _linears(model)}
     embedding = plan.get("embedding", "fp32")
     if embedding in ("int8", "int4"):
         embedding_tables.store(model, embedding)
@@ -105,6 +105,12 @@ def check_plan(plan: Mapping[str, str]) -> None:
 def format_of(plan: Mapping[str, str], name: str) -> str:
     """The format of a part: its own in the plan, else its group's, else float32."""
     return plan.get(name) or plan.get(name.rsplit(".", 1)[-1], "fp32")
+
+
+def linear_format(plan: Mapping[str, str], name: str) -> str:
+    """The format of a part's linears: the part's, but INT8 for the projection of an embedding in 4 bits."""
+    found = format_of(plan, name)
+    return "int8" if name == "embedding" and found == "int4" else found
 
 
 def part(node: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.export import export
-from openautoglm.quantization import four_bits
+from openautoglm.quantization import four_bits, onnx_graph
 from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
@@ -106,3 +106,8 @@ def test_a_missing_or_foreign_file_of_weights_is_refused(case, tmp_path):
     weights.unlink()
     with pytest.raises(ArtifactError, match="not a plain file"):
         Predictor(folder)
+
+
+def test_the_projection_of_an_embedding_stays_int8():
+    assert onnx_graph.linear_format({"embedding": "int4"}, "embedding") == "int8"
+    assert onnx_graph.linear_format({"ffn": "int4"}, "layer.2.ffn") == "int4"

@@ -12,13 +12,13 @@ from openautoglm.task import Budget, Task
 PAPER = "This project's own compressor; importance and refit after Kwon et al. 2022 (arXiv 2204.09656)"
 KEPT = (
     "The article's interface and keys (pruning_ratio, quantize_layers, distill_loss_weight, calibration_steps), "
-    "pruning of heads and FFN neurons by importance, mixed precision, progressive distillation at T = 3 with weight 0.7."
+    "pruning of heads and FFN neurons by importance, mixed precision, progressive distillation at T = 3, weight 0.7."
 )
 LEFT_OUT = (
     "This row prunes by one ratio over all layers; the search's structures, low-rank linears, re-parameterised "
-    "branches, quantisation-aware training and early exits are knobs that it leaves off. The vocabulary loses the pieces "
-    "that the task's texts and others use least. Added: product codes for rarer pieces, new texts crossed from the task's "
-    "own where it has many passes, and gzip around the files."
+    "branches, quantisation-aware training and early exits are knobs that it leaves off. The vocabulary loses the "
+    "pieces that the task's texts and others use least. Added: product codes for rarer pieces, new texts crossed from "
+    "the task's own where it has many passes, and gzip around the files."
 )
 
 KNOBS = CompressionConfig().model_dump()

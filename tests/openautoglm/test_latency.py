@@ -62,7 +62,7 @@ def test_predicted_bytes_are_those_of_real_artifacts(bench, monkeypatch):
     monkeypatch.setattr(latency, "NEURONS", (0.25, 1))
     monkeypatch.setattr(latency, "ROUNDS", 1)
     table, check = latency.measure(bench, checked=2)
-    assert max(map(abs, check.bytes)) < 0.01
+    assert max(map(abs, check.bytes)) < 0.03  # gzip gains more on a whole tiny graph than on its parts
     assert len(check.ms) == 2
     assert all(cost.bytes > 0 for kind in cost_table.BY_WIDTH for cost in getattr(table, kind).values())
 

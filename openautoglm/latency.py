@@ -114,6 +114,9 @@ class Bench:
         model = architectures.build(config)
         for parameter in model.parameters():  # no two alike, for equal ones are stored once
             torch.nn.init.normal_(parameter, std=0.02)
+        if form.codes:  # drawn, too: zeros would pack to nothing
+            table = architectures.word_embedding(model)
+            table.codes.random_(table.centroids)
         return export(Student(model, self.tokenizers[form.pieces], self.plan), "onnx-plan", folder, self.task)
 
     def sizes(self, models: Sequence[Model]) -> list[int]:

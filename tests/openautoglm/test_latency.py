@@ -92,13 +92,13 @@ def test_a_table_that_errs_is_not_used(bench, tmp_path, monkeypatch):
 
 def test_a_coded_embedding_is_as_large_as_that_of_a_real_model(case, tmp_path):
     teacher, task = case
-    bench = Bench(teacher, task, PLAN, codes=(None, 4))
+    bench = Bench(teacher, task, PLAN, codes=(None, 12), whole_rows=10)
     full = [bench.full] * bench.layers
     plain, coded = bench.sizes([(full, form) for form in bench.forms])
     model, pieces = teacher.copy(), bench.forms[1].pieces
     table = architectures.word_embedding(model)
-    architectures.set_word_embedding(model, codebooks.encode_rows(table, torch.ones(pieces), 4, pieces - 1))
+    architectures.set_word_embedding(model, codebooks.encode_rows(table, torch.ones(pieces), 12, 10))
     real = export(Student(model, teacher.tokenizer, PLAN), "onnx-plan", tmp_path / "a", task)
-    assert bench.forms[1] == Form(0, pieces, 4)
+    assert bench.forms[1] == Form(0, pieces, 12)
     assert coded == pytest.approx(artifact.size(real), rel=0.02)
     assert coded != plain

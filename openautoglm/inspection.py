@@ -67,24 +67,35 @@ def inspect(folder: Path, *, tensors: bool = False) -> str:
 
 def stored(folder: Path) -> Iterator[Stored]:
     """Every tensor of the folder's .onnx files, or else of its .safetensors files, in the files' order."""
-    names = sorted({path.name.removesuffix(packed.SUFFIX) for path in folder.iterdir()})
-    graphs = [name for name in names if name.endswith(".onnx")]
-    weights = [name for name in names if name.endswith(".safetensors")]
+    files = {path.name.removesuffix(packed.SUFFIX): path for path in _paths(folder)}
+    graphs, weights = ([name for name in sorted(files) if name.endswith(end)] for end in (".onnx", SUFFIX))
     if not graphs and not weights:
         raise ArtifactError(f"{folder} holds no .onnx and no .safetensors file: export or save the model again.")
     for name in graphs:
-        yield from _onnx(folder / name)
+        yield from _onnx(files[name], files.get(name.removesuffix(".onnx") + SUFFIX))
     for name in [] if graphs else weights:
-        yield from _safetensors(folder / name)
+        yield from _safetensors(files[name])
+
+
+def _paths(folder: Path) -> list[Path]:
+    """An artifact's files, by its manifest; of a saved student, all."""
+    if (folder / "manifest.json").is_file():
+        return [folder / name for name in artifact.read(folder, check_hashes=False).files]
+    return list(folder.iterdir())
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file, or what is in the packed one that stands for it."""
-    in_place = path.with_name(path.name + packed.SUFFIX)
-    return io.BytesIO(_unpacked(in_place)) if in_place.is_file() else path.open("rb")
+    """A file as it is, or what is in a packed one."""
+    if path.suffix != packed.SUFFIX:
+        return path.open("rb")
+    try:
+        return io.BytesIO(packed.unpack(path))
+    except ValueError as error:
+        raise ArtifactError(f"{path.parent}: {error}. Export the model again.") from None
 
 
-def _onnx(path: Path) -> Iterator[Stored]:
+def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
+    """weights: the file of those in 4 bits, where the graph has some."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -93,7 +104,7 @@ def _onnx(path: Path) -> Iterator[Stored]:
             graph = onnx.load(file, load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    beside = _beside(path.with_suffix(SUFFIX))
+    beside = {tensor.place: tensor.bytes for tensor in _safetensors(weights)} if weights else {}
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
@@ -112,13 +123,6 @@ def _onnx(path: Path) -> Iterator[Stored]:
         yield Stored(
             place, shape, "INT4" if tensor.name in beside else FORMATS.get(form.name, form.name), size, count * weight
         )
-
-
-def _beside(path: Path) -> dict[str, int]:
-    """Bytes of every weight in 4 bits beside a graph; none where there is no such file."""
-    if not any(path.parent.glob(f"{path.name}*")):
-        return {}
-    return {tensor.place: tensor.bytes for tensor in _safetensors(path)}
 
 
 def _safetensors(path: Path) -> Iterator[Stored]:
@@ -182,14 +186,9 @@ def _files(folder: Path, weights: int) -> str:
 
 
 def _size(path: Path) -> int:
-    return len(_unpacked(path)) if path.suffix == packed.SUFFIX else path.stat().st_size
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        return packed.unpack(path)
-    except ValueError as error:
-        raise ArtifactError(f"{path.parent}: {error}. Export the model again.") from None
+    """Unpacked."""
+    with _open(path) as file:
+        return file.seek(0, io.SEEK_END)
 
 
 def _json(path: Path) -> dict[str, Any]:

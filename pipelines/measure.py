@@ -109,7 +109,7 @@ class Pairs:
         for i in _loud(self._launches):
             self._again(i)
         unsure = self._unsure(self._candidates)
-        while unsure and len(self._launches) < MORE * self._settings.launches:
+        while unsure:
             self._launches.append(self._take(last := len(self._launches), unsure))
             if last in _loud(self._launches):
                 self._again(last)

@@ -68,6 +68,8 @@ def test_what_does_not_unpack_is_one_message(case, student, tmp_path, name, spoi
 
 def test_a_file_beside_the_manifest_is_not_read(case, student, tmp_path):
     folder = export.export(student, "onnx-plan", tmp_path / "a", case[1])
+    parts = inspect(folder).split("\n\n")[1]
     for name in ("tokenizer.json", "model.onnx", "model.safetensors"):
         (folder / name).write_bytes(b"not listed")
+    assert inspect(folder).split("\n\n")[1] == parts
     assert Predictor(folder).logits(case[1].dev.texts[:1]).shape == (1, case[1].outputs)

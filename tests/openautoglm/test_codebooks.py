@@ -124,7 +124,7 @@ def test_more_codes_are_nearer_and_frequent_pieces_are_nearest(table):
 def test_few_pieces_are_kept_as_they_are(table):
     few = torch.nn.Embedding.from_pretrained(table.weight[:140])
     coded = codebooks.encode_rows(few, torch.ones(140), 4, whole=100)
-    torch.testing.assert_close(coded(torch.arange(140)), few.weight.data, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(coded(torch.arange(140)), few.weight.data)
 
 
 def test_what_cannot_be_coded_is_refused(table):

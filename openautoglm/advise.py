@@ -104,11 +104,11 @@ def embedding_dominates(facts: Facts) -> Advice | None:
         return None
     rank, codes, size = (facts.asked.get(knob) for knob in ("embedding_rank", "embedding_codes", "vocabulary_size"))
     width = (facts.report.get("before") or {}).get("embedding_size", 384)
-    if rank is not None:
-        tries = [f"an embedding_rank below {rank}"]
+    if codes is not None:  # a piece in half the bytes costs less than cutting its word into other pieces
+        tries = [f"fewer embedding_codes than {codes}"]
     else:
-        tries = [f"embedding_codes {width // 8}" if codes is None else f"fewer embedding_codes than {codes}"]
-    tries.append("vocabulary_size 8000" if size is None else f"a vocabulary_size below {size}")
+        tries = [f"embedding_codes {width // 8}" if rank is None else f"an embedding_rank below {rank}"]
+        tries.append("vocabulary_size 8000" if size is None else f"a vocabulary_size below {size}")
     return Advice(
         f"The embedding holds {share:.0%} of the weights' bytes, so pruning the encoder further saves little.",
         " and ".join(tries),

@@ -64,7 +64,7 @@ class CompressionConfig(BaseModel):
         0.7, ge=0, le=1, description="weight of the soft labels; the rest is the task's loss"
     )
     distill_temperature: float = Field(3.0, gt=0, description="temperature of the soft labels")
-    hidden_loss_weight: float = Field(10.0, ge=0, description="weight of the layers' hidden states, piece by piece")
+    hidden_loss_weight: float = Field(30.0, ge=0, description="weight of the layers' hidden states, piece by piece")
     hidden_share: float = Field(1.0, ge=0, le=1, description="share of the steps that aligns hidden states too")
     learning_rate: float = Field(1.5e-4, gt=0, description="highest learning rate, of a cosine schedule")
     quantize_layers: list[Group] = Field(

@@ -74,6 +74,12 @@ def test_a_rule_speaks_for_its_cause_alone(tmp_path, rule, change, words):
     assert [other for other in rules.RULES if other is not rule and other(found)] == []
 
 
+def test_where_pieces_are_coded_their_number_is_left_alone(tmp_path):
+    found = facts(tmp_path, REPORT | {"asked": ASKED | {"embedding_codes": 48}})
+    found.part_bytes = {"embedding": 60, "head": 40}
+    assert rules.embedding_dominates(found).attempt == "fewer embedding_codes than 48"
+
+
 def test_every_rule_is_asked():
     named = {
         name for name, value in vars(rules).items() if getattr(value, "__annotations__", {}).get("facts") == "Facts"

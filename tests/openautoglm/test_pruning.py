@@ -62,16 +62,32 @@ def test_refitting_beats_slicing(case, train):
     assert (logits_of(refitted, train) - full).square().mean() < (logits_of(sliced, train) - full).square().mean()
 
 
-def test_the_refit_is_least_squares():
+def refitted(x, linear, kept):
+    """Weight and bias after the refit, from the inputs (rows, in) of `linear`."""
+    ones = torch.cat([x, torch.ones(len(x), 1)], 1)
+    return pruning._refitted(linear, torch.arange(kept), ones.T @ ones)
+
+
+def test_the_refit_is_least_squares_with_a_ridge_towards_the_old_weights():
     torch.manual_seed(0)
     x, linear = torch.randn(200, 8), torch.nn.Linear(8, 3)
     x[:, 7] = x[:, 0] + 0.1 * x[:, 7]  # what goes can be told from what stays
-    target = linear(x).detach()
-    ones = torch.cat([x, torch.ones(200, 1)], 1)
-    weight, bias = pruning._refitted(linear, torch.arange(7), ones.T @ ones)
-    solution = torch.linalg.lstsq(torch.cat([x[:, :7], torch.ones(200, 1)], 1), target).solution
-    torch.testing.assert_close(weight, solution[:7].T, rtol=0, atol=2e-2)
-    torch.testing.assert_close(bias, solution[7], rtol=0, atol=2e-2)
+    weight, bias = refitted(x, linear, 7)
+    seen, old = torch.cat([x[:, :7], torch.ones(200, 1)], 1), torch.cat([linear.weight[:, :7], linear.bias[:, None]], 1)
+    pull = (pruning.RIDGE * seen.square().sum() / 8).sqrt() * torch.eye(8)
+    solution = torch.linalg.lstsq(torch.cat([seen, pull]), torch.cat([linear(x), pull @ old.T])).solution.detach()
+    torch.testing.assert_close(weight, solution[:7].T)
+    torch.testing.assert_close(bias, solution[7])
+    assert (weight[:, 0] - linear.weight[:, 0] - linear.weight[:, 7]).abs().max() < 0.1  # takes over what went
+
+
+def test_a_unit_that_hardly_moves_stands_in_for_nothing():
+    """Its weights would be many times the others', which training cannot follow and 4 bits do not hold."""
+    torch.manual_seed(0)
+    x, linear = torch.randn(200, 8), torch.nn.Linear(8, 3)
+    x[:, 6] = 0.05 * x[:, 7]
+    weight, _ = refitted(x, linear, 7)
+    assert weight.abs().max() < 2 * linear.weight.abs().max()
 
 
 def test_the_choice_is_the_best_of_all(case):

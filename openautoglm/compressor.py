@@ -31,6 +31,7 @@ from openautoglm.distillation.targets import Targets
 from openautoglm.importance import Importance, importance
 from openautoglm.pruning import Kept
 from openautoglm.quantization import mixed
+from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.student import Student, Teacher, parameter_count
 from openautoglm.task import Budget, Split, Task
@@ -219,10 +220,12 @@ class _Plan:
             linears = reparam.add_branches(self.model, self.config.branch_ranks)
             self._tell("branches", linears=linears)
         hidden = int(self.config.hidden_share * steps) if self.config.hidden_loss_weight else 0
-        if hidden:
-            self._fit("hidden states", hidden, hidden=True)
-        if steps - hidden:
-            self._fit("soft labels", steps - hidden, hidden=False)
+        plan = self.config.plan() if self.config.rounded_weights else {}
+        with fake_quantised(self.model, plan, activations=False):
+            if hidden:
+                self._fit("hidden states", hidden, hidden=True)
+            if steps - hidden:
+                self._fit("soft labels", steps - hidden, hidden=False)
         reparam.fuse(self.model)
         self._tell("distillation", dev_score=self._score())
 

@@ -72,9 +72,11 @@ class CompressionConfig(BaseModel):
         description="groups in INT8; the others are stored in 16 bits",
     )
     precision: dict[str, str] = Field(
-        default={}, description="formats that differ: {'embedding': 'int4', 'ffn': 'int4', 'layer.0.ffn': 'fp16'}"
+        default={}, description="formats that differ: {'embedding': 'int4', 'ffn': 'int3', 'layer.0.ffn': 'fp16'}"
     )
-
+    rounded_weights: bool = Field(
+        False, description="train with weights rounded to their formats, from the end of the pruning on"
+    )
     sensitivity_texts: int = Field(
         0,
         ge=0,
@@ -100,6 +102,15 @@ class CompressionConfig(BaseModel):
     def _one_kind_of_embedding(self) -> CompressionConfig:
         if self.embedding_rank is not None and self.embedding_codes is not None:
             raise ValueError("embedding_rank and embedding_codes are both given: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_to_known_formats(self) -> CompressionConfig:
+        if self.rounded_weights and (self.mixed_precision_loss is not None or self.branch_ranks):
+            raise ValueError(
+                "rounded_weights needs formats, and the weights they round, before the training: give it without "
+                "mixed_precision_loss and branch_ranks"
+            )
         return self
 
     def plan(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Embedding tables in few bits: INT8 with a scale a row, stored so or in 4 bits.
+"""Embedding tables in few bits: INT8 with a scale a row, stored so or in 4 or 3 bits.
 
 ONNX Runtime's quantizer gives a whole table one scale; a scale a row keeps far more of the rare words.
 """
@@ -24,15 +24,15 @@ def lookups(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def store(model: onnx.ModelProto, words: str) -> None:
-    """Every table as INT8 with a float32 scale a row, but the word table in 4 bits where `words` is "int4". In place.
+    """Every table as INT8 with a float32 scale a row, but the word table in the bits of `words`, its format. In place.
 
     A lookup becomes one of the codes and one of the scales, Cast and Mul.
     """
     for node in lookups(model):
         name, ids, out = node.input[0], node.input[1], node.output[0]
         table, codes = _take(model, name), f"{name}_quantized"
-        if words == "int4" and WORDS.search(name):
-            scale = four_bits.store(model, codes, table)[:, None]
+        if words in four_bits.BITS and WORDS.search(name):
+            scale = four_bits.store(model, codes, table, four_bits.BITS[words])[:, None]
         else:
             rows, scale = int8(table, axis=1)
             model.graph.initializer.append(numpy_helper.from_array(rows, codes))
@@ -53,8 +53,9 @@ def int8(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rounded(rows: np.ndarray, number_format: str) -> np.ndarray:
-    """(rows, width) -> what "int8" or "int4" makes of them, float32."""
-    codes, scale = four_bits.int8(rows) if number_format == "int4" else int8(rows, axis=1)
+    """(rows, width) -> what "int8", "int4" or "int3" makes of them, float32."""
+    bits = four_bits.BITS.get(number_format)
+    codes, scale = four_bits.int8(rows, bits) if bits else int8(rows, axis=1)
     return codes * scale
 
 

@@ -2,9 +2,9 @@
 
 A part is `embedding` (tables behind Gather, and the projection of a factorised one), `head`, `attention` and `ffn` of
 all layers, or of one: `layer.3.ffn`, which goes before `ffn`. Formats: "int8" (weights QInt8 with one scale a channel
-or a row, activations dynamic INT8), "int4" (stored in 4 bits, computed as "int8": openautoglm.quantization.four_bits;
-of an embedding the word table alone, the rest is "int8"), "fp16" (stored in 16 bits, computed in float32, since float16
-arithmetic is 3 to 4 times slower on most CPUs), "fp32".
+or a row, activations dynamic INT8), "int4" and "int3" (stored in so many bits, computed as "int8":
+openautoglm.quantization.four_bits; of an embedding the word table alone, the rest is "int8"), "fp16" (stored in 16
+bits, computed in float32, since float16 arithmetic is 3 to 4 times slower on most CPUs), "fp32".
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from openautoglm.quantization import embedding_tables, four_bits, slim
 from openautoglm.quantization.fusions import fuse
 
 GROUPS = ("embedding", "attention", "ffn", "head")
-FORMATS = ("int4", "int8", "fp16", "fp32")
+FORMATS = (*four_bits.BITS, "int8", "fp16", "fp32")
+INTEGER = (*four_bits.BITS, "int8")  # computed as INT8
 LAYER = re.compile(r"layer\.(\d+)\.(attention|ffn)")
 
 
@@ -69,18 +70,19 @@ def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str]) -> onnx.ModelPro
         raise ValueError(f"Plan has {sorted(absent)}; this model has {sorted(parts)}.")
     formats = {node.name: linear_format(plan, part(node.name)) for node in _linears(model)}
     embedding = plan.get("embedding", "fp32")
-    if embedding in ("int8", "int4"):
+    if embedding in INTEGER:
         embedding_tables.store(model, embedding)
     halves = {node.input[1] for node in _linears(model) if formats[node.name] == "fp16"}
     if embedding == "fp16":
         halves |= {node.input[0] for node in embedding_tables.lookups(model)}
-    int8 = [node for node in _linears(model) if formats[node.name] in ("int8", "int4")]
-    fours = {node.input[1]: _weight(model, node) for node in int8 if formats[node.name] == "int4"}
+    int8 = [node for node in _linears(model) if formats[node.name] in INTEGER]
+    few = {node.input[1]: (_weight(model, node), four_bits.BITS.get(formats[node.name])) for node in int8}
     for node in [n for n in int8 if n.op_type == "Attention"]:
         _quantize_attention(model, node)
     model = quantize(model, nodes=[node.name for node in int8 if node.op_type != "Attention"])
-    for name, weight in fours.items():
-        _store_in_4_bits(model, name, weight)
+    for name, (weight, bits) in few.items():
+        if bits:
+            _store_in_few_bits(model, name, weight, bits)
     slim.drop_zero_points(model)
     if not {"fp32"}.intersection([embedding, *formats.values()]):
         halves |= slim.vectors(model)
@@ -108,9 +110,9 @@ def format_of(plan: Mapping[str, str], name: str) -> str:
 
 
 def linear_format(plan: Mapping[str, str], name: str) -> str:
-    """The format of a part's linears: the part's, but INT8 for the projection of an embedding in 4 bits."""
+    """The format of a part's linears: the part's, but INT8 for the projection of an embedding in fewer bits."""
     found = format_of(plan, name)
-    return "int8" if name == "embedding" and found == "int4" else found
+    return "int8" if name == "embedding" and found in four_bits.BITS else found
 
 
 def part(node: str) -> str:
@@ -142,10 +144,10 @@ def _quantize_attention(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     embedding_tables.replace(model, node, made)
 
 
-def _store_in_4_bits(model: onnx.ModelProto, name: str, weight: np.ndarray) -> None:
-    """The codes that INT8 has for the linear weight `name` become those of 4 bits, and so do their scales. In place."""
+def _store_in_few_bits(model: onnx.ModelProto, name: str, weight: np.ndarray, bits: int) -> None:
+    """INT8's codes of the linear weight `name` become those of few bits, and so do their scales. In place."""
     _remove_weights(model, {f"{name}_quantized", f"{name}_scale"})
-    scale = four_bits.store(model, f"{name}_quantized", weight.T, transposed=True)
+    scale = four_bits.store(model, f"{name}_quantized", weight.T, bits, transposed=True)
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
 
 

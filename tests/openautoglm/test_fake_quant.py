@@ -12,7 +12,7 @@ from openautoglm.distillation.data import encode
 from openautoglm.distillation.fit import dev_score
 from openautoglm.distillation.losses import task_loss
 from openautoglm.export import _Exporter, export
-from openautoglm.quantization import embedding_tables, onnx_graph
+from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.fake_quant import fake_quantised, int8_linear, part_of
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.runtime import Predictor
@@ -99,6 +99,23 @@ def test_gradients_pass_straight_through():
     int8_linear(x, linear.weight, linear.bias).sum().backward()
     torch.testing.assert_close(x.grad, linear.weight.detach().sum(0).expand(3, 8), rtol=0.02, atol=0.02)
     torch.testing.assert_close(linear.weight.grad, x.detach().sum(0).expand(4, 8), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("number_format", onnx_graph.INTEGER)
+def test_weights_alone_can_be_rounded(number_format):
+    linear, x = nn.Linear(48, 4), torch.randn(3, 48, requires_grad=True)
+    exact = linear(x).detach()
+    codes, scale = embedding_tables.int8(linear.weight.detach().numpy(), axis=1)
+    if bits := four_bits.BITS.get(number_format):
+        codes, scale = four_bits.int8(linear.weight.detach().numpy(), bits)
+    rounded = torch.from_numpy(codes * scale)
+    with fake_quantised(nn.ModuleDict({"classifier": linear}), {"head": number_format}, activations=False):
+        found = linear(x)
+    torch.testing.assert_close(found, nn.functional.linear(x, rounded, linear.bias))
+    assert not torch.allclose(found, exact, atol=1e-4)
+    found.sum().backward()
+    torch.testing.assert_close(x.grad, rounded.sum(0).expand(3, 48))
+    torch.testing.assert_close(linear.weight.grad, x.detach().sum(0).expand(4, 48))
 
 
 def test_a_fixed_range_holds_after_training():

@@ -1,4 +1,4 @@
-"""4 bits a weight: what is packed is unpacked, near the weights, and the runtime computes with it."""
+"""4 bits a weight, or 3: what is packed is unpacked, near the weights, and the runtime computes with it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.openautoglm.graphs import graph_of
 
 GROUPS = ("embedding", "attention", "ffn", "head")
 PLAN = dict.fromkeys(GROUPS, "int4")
+BITS = pytest.mark.parametrize("bits", four_bits.BITS.values(), ids=four_bits.BITS)
 
 
 def _rows(count, width):
@@ -28,26 +29,43 @@ def _rows(count, width):
     return rows.astype(np.float32)
 
 
+@BITS
 @pytest.mark.parametrize("width", [1, 16, 31, 96, 1129])
-def test_what_was_packed_is_unpacked(width):
+def test_what_was_packed_is_unpacked(width, bits):
     rows = _rows(7, width)
-    packed, scale = four_bits.pack(rows)
-    codes, same = four_bits.int8(rows)
+    packed, scale = four_bits.pack(rows, bits)
+    codes, same = four_bits.int8(rows, bits)
     np.testing.assert_array_equal(four_bits.unpack(packed, width), codes)
     np.testing.assert_array_equal(scale, same)
     assert packed.size == 7 * -(-width // 32) * 17
-    assert np.abs(codes).max() <= 8 * four_bits.MOST
+    assert np.abs(codes).max() <= 2 ** (bits - 1) * four_bits.MOST
 
 
-def test_a_weight_is_off_by_half_a_step_of_its_block():
-    """A step is at most an eighth of the block's largest weight and one multiplier; cut weights may miss one step."""
+@BITS
+def test_a_weight_is_off_by_half_a_step_of_its_block(bits):
+    """Half of 2 ** bits - 1 steps is the block's largest weight, to half a multiplier; cut weights may miss a step."""
     rows = _rows(20, 64)
-    codes, scale = four_bits.int8(rows)
+    codes, scale = four_bits.int8(rows, bits)
     error = np.abs(codes * scale - rows).reshape(20, -1, four_bits.BLOCK)
     largest = np.abs(rows).reshape(error.shape).max(-1, keepdims=True)
-    step = largest / four_bits.MIDDLE + 2 * scale[:, :, None]
+    step = largest / (2 ** (bits - 1) - 0.5) + 2 * scale[:, :, None]
     assert (error <= step).all()
-    assert np.sqrt(np.square(error).sum() / np.square(rows).sum()) < 0.1  # normal weights: 0.08
+    missed = np.sqrt(np.square(error).sum() / np.square(rows).sum())
+    assert missed < {4: 0.1, 3: 0.2}[bits]  # normal weights: 0.08 and 0.16
+
+
+@BITS
+def test_codes_are_the_best_of_all_near_ones(bits):
+    """No other multiplier of the three, and no other code, is nearer to a weight."""
+    rows = _rows(3, 32)
+    codes, scale = four_bits.int8(rows, bits)
+    error = np.square(codes * scale - rows).reshape(3, 2, 16).sum(-1)
+    most, blocks, asked = 2 ** (bits - 1) - 1, rows.reshape(3, 2, 16), np.abs(rows).reshape(3, 2, 16).max(-1)
+    for shift in (0, -1, 1):
+        multiplier = np.clip(np.rint(asked / (scale * (most + 0.5))) + shift, 1, four_bits.MOST)
+        step = (scale * multiplier)[..., None]
+        others = np.stack([np.square(code * step - blocks) for code in range(-most - 1, most + 1)])
+        assert (error <= others.min(0).sum(-1) * (1 + 1e-5)).all()
 
 
 def test_a_row_of_zeros_stays_zero():
@@ -56,11 +74,13 @@ def test_a_row_of_zeros_stays_zero():
     assert np.isfinite(scale).all()
 
 
-def test_the_runtime_computes_with_the_weights_that_4_bits_hold(case, tmp_path):
+@pytest.mark.parametrize("number_format", four_bits.BITS)
+def test_the_runtime_computes_with_the_weights_that_few_bits_hold(number_format, case, tmp_path):
     """In the mean; a value on the edge of a step of an activation moves a text by as much as in INT8."""
     teacher, task = case
     model = teacher.copy().eval()
-    deployed = Predictor(export(Student(model, teacher.tokenizer, PLAN), "onnx-plan", tmp_path / "a", task))
+    plan = dict.fromkeys(GROUPS, number_format)
+    deployed = Predictor(export(Student(model, teacher.tokenizer, plan), "onnx-plan", tmp_path / "a", task))
     rows = [deployed.tokenize([text]) for text in task.dev.texts[:24]]
 
     def answers():
@@ -68,7 +88,7 @@ def test_the_runtime_computes_with_the_weights_that_4_bits_hold(case, tmp_path):
             return np.concatenate([model(*map(torch.from_numpy, row)).logits.numpy() for row in rows])
 
     float32, planned = answers(), np.concatenate([deployed.session(*row) for row in rows])
-    with fake_quantised(model, PLAN):
+    with fake_quantised(model, plan):
         ours = answers()
     assert np.abs(ours - planned).mean() < 0.5 * np.abs(float32 - planned).mean()
 

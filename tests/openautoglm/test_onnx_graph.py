@@ -30,8 +30,8 @@ def test_layers_that_share_weights_are_quantised_and_stored_once(case, tmp_path)
 
 
 def test_an_unknown_group_or_format_is_refused():
-    with pytest.raises(ValueError, match=r"\['fnn: int8', 'head: int3'\].*formats \('int4', 'int8'"):
-        onnx_graph.apply_plan(onnx.ModelProto(), {"fnn": "int8", "head": "int3", "ffn": "fp16"})
+    with pytest.raises(ValueError, match=r"\['fnn: int8', 'head: int2'\].*formats \('int4', 'int3', 'int8'"):
+        onnx_graph.apply_plan(onnx.ModelProto(), {"fnn": "int8", "head": "int2", "ffn": "fp16"})
 
 
 def _lookup(table):

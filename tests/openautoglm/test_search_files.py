@@ -35,7 +35,7 @@ def test_the_judge_dislikes_what_is_removed(proxy):
     none = [Widths(0, 0) for _ in proxy.full]
     whole, less, least = (proxy.loss(structure) for structure in (proxy.full, half, none))
     assert abs(whole) < 1e-6
-    assert whole < less < least
+    assert whole - 1e-6 < less < least  # half of it still tells the two classes apart: the rest is rounding
 
 
 def test_the_judge_knows_every_form_of_embedding(proxy):

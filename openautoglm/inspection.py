@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from leaderboard import packed
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
-from openautoglm.quantization.four_bits import SUFFIX
+from openautoglm.quantization.four_bits import BLOCK, SUFFIX
 from openautoglm.summary import aligned, size_in_words
 
 LAYER = re.compile(r"\b(?:layers?|albert_layer_groups)[./](\d+)")
@@ -95,7 +97,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
-    """weights: the file of those in 4 bits, where the graph has some."""
+    """weights: the file of those in few bits, where the graph has some."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -104,7 +106,7 @@ def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
             graph = onnx.load(file, load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    beside = {tensor.place: tensor.bytes for tensor in _safetensors(weights)} if weights else {}
+    beside = _in_few_bits(weights) if weights else {}
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
@@ -117,12 +119,29 @@ def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
         shape = tuple(tensor.dims)
         count = int(np.prod(shape, dtype=np.int64))
         weight = not re.search(r"_(scale|zero_point|zero)(_fp16)?$", tensor.name) and form.name != "int64"
-        size = beside.get(tensor.name, count * form.itemsize)
+        known = FORMATS.get(form.name, form.name), count * form.itemsize
+        stored_as, size = beside.get(tensor.name, known)
         named = DISGUISES.sub("", tensor.name)
         place = named if named.startswith("model.") else node.name if node is not None else named
-        yield Stored(
-            place, shape, "INT4" if tensor.name in beside else FORMATS.get(form.name, form.name), size, count * weight
-        )
+        yield Stored(place, shape, stored_as, size, count * weight)
+
+
+def _in_few_bits(path: Path) -> dict[str, tuple[str, int]]:
+    """Format and bytes of each weight in the file beside a graph, by name."""
+    sizes = {tensor.place: tensor.bytes for tensor in _safetensors(path)}  # refuses a broken file
+    try:
+        with _open(path) as file:
+            weights = safetensors.numpy.load(file.read())
+        return {name: (f"INT{_bits(weights[name])}", size) for name, size in sizes.items()}
+    except (SafetensorError, TypeError, ValueError) as error:  # foreign bytes, or numbers, or none
+        raise ArtifactError(f"{path}: no weights in few bits ({error}). Export the model again.") from None
+
+
+def _bits(weights: np.ndarray) -> int:
+    """3 where no code needs the fourth; what was a code from -4 to 3 lies between 4 and 11."""
+    codes = weights[..., :BLOCK]
+    halves = np.concatenate([codes & 15, codes >> 4])
+    return 3 if halves.min() >= 4 and halves.max() <= 11 else 4
 
 
 def _safetensors(path: Path) -> Iterator[Stored]:

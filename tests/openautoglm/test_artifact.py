@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from leaderboard import packed
 from openautoglm import artifact, export
@@ -63,6 +64,15 @@ def test_what_does_not_unpack_is_one_message(case, student, tmp_path, name, spoi
     with pytest.raises(ArtifactError, match=message):
         Predictor(folder)
     with pytest.raises(ArtifactError, match=message):
+        inspect(folder)
+
+
+@pytest.mark.parametrize("weights", [{"x": np.zeros((2, 17), np.float32)}, {"x": np.zeros((2, 0), np.uint8)}, None])
+def test_inspect_refuses_weights_that_are_not_ours(case, student, tmp_path, weights):
+    folder = export.export(student, "onnx-plan", tmp_path / "a", case[1])
+    whole = gzip.decompress((folder / "model.safetensors.gz").read_bytes())
+    _rewrite(folder, "model.safetensors", gzip.compress(save(weights) if weights else whole[:-5]))
+    with pytest.raises(ArtifactError, match="Export the model again"):
         inspect(folder)
 
 

@@ -155,6 +155,12 @@ def test_inspect_sees_every_form(compressed, tmp_path):
     formats = {t.part: t.format for t in found if len(t.shape) == 2 and t.parameters}
     assert formats["embedding"] == formats["layer 1 FFN"] == "float16"
     assert formats["layer 0 attention"] == "float32"
+    few = Student(student.model, student.tokenizer, {"embedding": "int4", "ffn": "int3", "layer.1.ffn": "int4"})
+    found = [t for t in stored(export(few, "onnx-plan", tmp_path / "b", task)) if len(t.shape) == 2 and t.parameters]
+    formats = {
+        part: {t.format for t in found if t.part == part} for part in ("embedding", "layer 0 FFN", "layer 1 FFN")
+    }
+    assert formats == {"embedding": {"INT4", "INT8"}, "layer 0 FFN": {"INT3"}, "layer 1 FFN": {"INT4"}}
 
 
 def test_inspect_needs_no_torch(compressed):

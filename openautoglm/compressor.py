@@ -226,8 +226,8 @@ class _Plan:
                 self._fit("hidden states", hidden, hidden=True)
             if steps - hidden:
                 self._fit("soft labels", steps - hidden, hidden=False)
-        reparam.fuse(self.model)
-        self._tell("distillation", dev_score=self._score())
+            reparam.fuse(self.model)
+            self._tell("distillation", dev_score=self._score())
 
     def _plan(self) -> dict[str, str]:
         """Number formats: the config's, or by the sensitivity table, which the report keeps where it was measured."""

@@ -128,12 +128,11 @@ def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
 
 def _in_few_bits(path: Path) -> dict[str, tuple[str, int]]:
     """Format and bytes of each weight in the file beside a graph, by name."""
-    sizes = {tensor.place: tensor.bytes for tensor in _safetensors(path)}  # refuses a broken file
     try:
         with _open(path) as file:
             weights = safetensors.numpy.load(file.read())
-        return {name: (f"INT{_bits(weights[name])}", size) for name, size in sizes.items()}
-    except (SafetensorError, TypeError, ValueError) as error:  # foreign bytes, or numbers, or none
+        return {name: (f"INT{_bits(packed_rows)}", packed_rows.nbytes) for name, packed_rows in weights.items()}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # foreign bytes, or numbers, or none
         raise ArtifactError(f"{path}: no weights in few bits ({error}). Export the model again.") from None
 
 

@@ -31,11 +31,12 @@ def proxy(request):
 
 
 def test_the_judge_dislikes_what_is_removed(proxy):
-    half = [Widths(max(1, layer.heads // 2), layer.neurons // 2) for layer in proxy.full]
+    """Half of every layer still tells two classes apart, to what float32 rounds away; one layer of six does not."""
     none = [Widths(0, 0) for _ in proxy.full]
-    whole, less, least = (proxy.loss(structure) for structure in (proxy.full, half, none))
+    last = [*none[1:], proxy.full[-1]]
+    whole, less, least = (proxy.loss(structure) for structure in (proxy.full, last, none))
     assert abs(whole) < 1e-6
-    assert whole - 1e-6 < less < least  # half of it still tells the two classes apart: the rest is rounding
+    assert whole < less < least
 
 
 def test_the_judge_knows_every_form_of_embedding(proxy):

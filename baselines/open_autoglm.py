@@ -1,4 +1,4 @@
-"""Open-AutoGLM: Fisher pruning with refit, progressive distillation, a coded embedding, INT8 and INT4 by plan."""
+"""Open-AutoGLM: Fisher pruning with refit, progressive distillation, a coded embedding, weights in few bits by plan."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from openautoglm.distillation.fit import device
 from openautoglm.importance import Importance
 from openautoglm.parts import Sublayer
 
-RIDGE = 0.1  # share of the mean diagonal that is added to the Gram matrix: smaller ones let a unit that hardly moves
-# stand in for many, with weights that training follows badly and 4 bits do not hold
+# Share of the mean diagonal that is added to the Gram matrix: smaller ones let a unit that hardly moves stand in for
+# many, with weights that training follows badly and 4 bits do not hold.
+RIDGE = 0.1
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def fake_quantised(
 
     window: None for the runtime's dynamic ranges; else activations have the range of the last `window` training
     batches (observers.SlidingRange), as a runtime with fixed ranges has them.
-    activations: False rounds weights alone: what is left costs a tenth of the training's time.
+    activations: False rounds weights alone: what is left makes training a quarter longer.
     """
     onnx_graph.check_plan(plan)
     changed: list[Any] = []

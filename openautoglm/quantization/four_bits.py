@@ -35,11 +35,11 @@ UNPACK = "Unpack4Bits"  # a node that stands for the unpacking until the graph i
 SUFFIX = ".safetensors"  # of the file beside the graph
 
 
-def int8(rows: np.ndarray, bits: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def int8(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, width) -> the INT8 codes (rows, width) that so many bits hold, and scales (rows, 1): rows is near their
     product.
 
-    >>> codes, scale = int8(np.array([[0.5, -1.0, 0.26]]))
+    >>> codes, scale = int8(np.array([[0.5, -1.0, 0.26]]), bits=4)
     >>> codes.tolist(), round(scale.item(), 4)
     ([[56, -112, 28]], 0.0089)
     """
@@ -47,7 +47,7 @@ def int8(rows: np.ndarray, bits: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return (codes * multipliers).reshape(len(rows), -1)[:, : rows.shape[1]].astype(np.int8), scale
 
 
-def pack(rows: np.ndarray, bits: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def pack(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows, width) -> bytes (rows, pairs of blocks, 17), and scales (rows, 1)."""
     codes, multipliers, scale = _codes(rows, bits)
     nibbles = np.concatenate([codes + 8, multipliers], axis=-1).astype(np.uint8)

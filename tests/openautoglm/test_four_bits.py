@@ -69,7 +69,7 @@ def test_codes_are_the_best_of_all_near_ones(bits):
 
 
 def test_a_row_of_zeros_stays_zero():
-    codes, scale = four_bits.int8(np.zeros((2, 5), np.float32))
+    codes, scale = four_bits.int8(np.zeros((2, 5), np.float32), bits=4)
     assert not codes.any()
     assert np.isfinite(scale).all()
 

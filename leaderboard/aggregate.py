@@ -27,10 +27,15 @@ def size(found: dict[str, Deployment], teacher: dict[str, Deployment]) -> Figure
 
 
 def times(found: Iterable[Deployment], same_machine: bool) -> Figures:
-    """Times faster, milliseconds and texts a second; the last two only where the teacher ran on the same machine."""
+    """Times faster than the teacher in float32 and in INT8; milliseconds and texts a second, these only where the
+    teacher ran on the same machine.
+    """
     costs = [form.cost for form in found]
     noisy = "noisy: more than 40 % of all rounds taken were repeats" if any(c.noisy for c in costs) else ""
-    figures: Figures = {"faster": _geometric([c.speedup for c in costs], noisy)}
+    figures: Figures = {
+        "faster": _geometric([c.speedup for c in costs], noisy),
+        "faster_int8": _geometric([c.speedup_int8 for c in costs], noisy),
+    }
     if same_machine:  # milliseconds of two machines are never compared; the ratio was paired, so it stays
         figures |= {
             "p50": _arithmetic([c.latency_p50_ms for c in costs], noisy),
@@ -107,9 +112,11 @@ def _arithmetic(intervals: Sequence[Interval | None], note: str) -> Figure | Non
     return Figure(mean.value, mean.low, mean.high, note=note)
 
 
-def _geometric(intervals: Sequence[Interval], note: str) -> Figure:
-    """Geometric mean over the tasks."""
-    logs = [Interval(value=log(i.value), low=log(i.low), high=log(i.high)) for i in intervals]
+def _geometric(intervals: Sequence[Interval | None], note: str) -> Figure | None:
+    """Geometric mean over the tasks; None where one has no interval."""
+    logs = [Interval(value=log(i.value), low=log(i.low), high=log(i.high)) for i in intervals if i is not None]
+    if len(logs) < len(intervals):
+        return None
     mean = _mean_interval(logs)
     return Figure(exp(mean.value), exp(mean.low), exp(mean.high), note=note)
 

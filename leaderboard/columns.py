@@ -100,6 +100,14 @@ def _speed() -> list[Column]:
     group = "Speed and memory"
     return [
         Column("faster", group, "Faster", "times", _says(Cost, "speedup") + "; geometric mean over the tasks", "high"),
+        Column(
+            "faster_int8",
+            group,
+            "vs INT8",
+            "times",
+            _says(Cost, "speedup_int8") + "; geometric mean over the tasks",
+            "high",
+        ),
         Column("p50", group, "Median", "ms", _says(Cost, "latency_p50_ms") + "; mean over the tasks", "low"),
         Column(
             "p90",

@@ -6,7 +6,7 @@ import re
 
 from leaderboard.table import Row, Table
 
-SHOWN = ("score", "gap", "mb", "smaller", "faster", "p50", "mwh", "making_wh")
+SHOWN = ("score", "gap", "mb", "smaller", "faster", "faster_int8", "p50", "mwh", "making_wh")
 NEAREST = 2  # rows of others on either side
 
 

@@ -32,6 +32,7 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
         latency_p90_ms=_rounded(percentile_interval(calls, 0.9)),
         latency_all_cores_p50_ms=_rounded(percentile_interval(solo.all_cores_call_ms, 0.5)),
         speedup=_interval(speedup(launches)),
+        speedup_int8=_rounded(speedup_int8(launches)),
         noise_floor=_r(noise_floor(launches)),
         noisy=dropped > NOISY * (dropped + kept),
         first_call_ms=_r(median(launch.first_call_ms for launch in launches)),
@@ -51,6 +52,12 @@ def summarise(launches: Sequence[Launch], solo: Solo) -> Cost:
 def speedup(launches: Sequence[Launch]) -> Interval:
     """Times faster than the reference: the geometric mean of paired ratios, trimmed, launches resampled first."""
     return mean_ratio_interval([_log_ratios(x.reference_block_ms, x.candidate_block_ms) for x in launches])
+
+
+def speedup_int8(launches: Sequence[Launch]) -> Interval | None:
+    """The same against the teacher in INT8; None where not every launch timed it."""
+    ratios = [_log_ratios(x.int8_block_ms, x.candidate_block_ms) for x in launches if x.int8_block_ms]
+    return mean_ratio_interval(ratios) if len(ratios) == len(launches) else None
 
 
 def noise_floor(launches: Sequence[Launch]) -> float:

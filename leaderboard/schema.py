@@ -134,6 +134,9 @@ class Launch(Strict):
         description="A/A control: the reference timed again in the candidate's place, paired with control_reference"
     )
     control_reference_ms: list[float]
+    int8_block_ms: list[float] | None = Field(
+        None, description="the teacher in INT8 (onnx-int8), paired with candidate_block_ms; none: not timed beside it"
+    )
     call_ms: list[float] = Field(description="single calls of the candidate, text to label, one a text")
     tokenize_ms: float = Field(ge=0, description="mean milliseconds of tokenisation a text")
     dropped_pairs: int = Field(
@@ -181,6 +184,9 @@ class Cost(Strict):
     )
     speedup: Interval = Field(
         description="times faster than the reference (teacher, onnx-fp32), trimmed mean of paired log ratios"
+    )
+    speedup_int8: Interval | None = Field(
+        None, description="times faster than the teacher in off-the-shelf INT8 (onnx-int8), timed in the same rounds"
     )
     noise_floor: float = Field(ge=0, description="gaps below this fraction are ties (A/A, repeatability, at least 3 %)")
     noisy: bool = Field(description="repeats are more than 40 % of all rounds taken")

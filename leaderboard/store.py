@@ -113,8 +113,8 @@ def _refusal(record: Record, method: str, task: str, card: TaskCard | None) -> s
         return f"{sorted({len(said) for said in answers})} predictions for {len(card.exam_labels)} exam labels"
     if card.labels and any(set(said) - set(range(len(card.labels))) for said in answers):
         return "predicts a class that the task does not have"
-    speedups = [form.cost.speedup for form in record.deployments.values()]
-    if not all(0 < x.low <= x.value <= x.high for x in speedups):
+    costs = [form.cost for form in record.deployments.values()]
+    if not all(0 < x.low <= x.value <= x.high for c in costs for x in (c.speedup, c.speedup_int8) if x):
         return "its speed-up is not above 0, or outside its interval"
     if _beyond(record.model_dump()):
         return f"it holds a figure beyond {BEYOND:g}, which nothing here can be"

@@ -32,6 +32,7 @@ class Row:
     figures: dict[str, Figure]
     missing: dict[str, str] = field(default_factory=dict)
     noise_floor: float = 0.0  # of its timings, the largest over the tasks, as a fraction
+    machines: frozenset[str] = frozenset()  # that it was timed on
 
     def text(self, column: Column) -> str:
         """The cell in the terminal: "~12.3", or "–" where it is missing."""
@@ -84,12 +85,14 @@ def _shared(signs: str, ranks: Sequence[int | None], i: int) -> Literal["", "=",
 
 
 def speed_verdicts(rows: Sequence[Row]) -> list[str]:
-    """As for scores, one sign a row in a string a row: > faster, < slower, = a tie, ? not timed both."""
+    """As for scores, one sign a row in a string a row: > faster, < slower, = a tie, ? not timed both on one machine."""
     signs = {"better": suite.BETTER, "worse": suite.WORSE, "tied": suite.TIED}
     speeds = [_speed_interval(row) for row in rows]
     return [
         "".join(
-            suite.UNTESTABLE if not (a and b) else signs[faster(a, b, max(one.noise_floor, other.noise_floor))]
+            suite.UNTESTABLE
+            if not (a and b and one.machines == other.machines)
+            else signs[faster(a, b, max(one.noise_floor, other.noise_floor))]
             for other, b in zip(rows, speeds, strict=True)
         )
         for one, a in zip(rows, speeds, strict=True)
@@ -169,6 +172,7 @@ def _row(
         shared=shared,
         figures={key: figure for key, figure in figures.items() if figure is not None},
         noise_floor=max((form.cost.noise_floor for form in found.values()), default=0.0),
+        machines=frozenset(record.machine.id for record in records.values()),
         missing={key: missing.get(key) or _why(key, absent, figures) for key in _absent_keys(board, figures)},
     )
 
@@ -179,6 +183,8 @@ def _absent_keys(board: Board, figures: dict[str, Figure | None]) -> list[str]:
 
 
 def _why(key: str, absent: str, figures: dict[str, Figure | None]) -> str:
+    if "faster" in figures and key == "faster_int8":
+        return "not timed beside the teacher in INT8"
     return "n too small" if key in ("p50", "p90") and "faster" in figures else absent
 
 

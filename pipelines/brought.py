@@ -36,9 +36,16 @@ def main() -> None:
 def _record(card: Card, task: str, form: str, settings: params.Params) -> Record:
     folder, seed = Path("submissions", card.name, "artifacts", task), settings.seeds[0]
     manifest, exam = artifact.read(folder), load_exam(task)
-    reference = paths.artifacts(task, "teacher", seed) / measure.REFERENCE
-    title = f"{card.name} on {task}"
-    costs = measure.measure({form: folder}, reference, exam.texts, settings.measurement, settings.carbon, title=title)
+    reference, int8 = measure.teachers(task, settings)
+    costs = measure.measure(
+        {form: folder},
+        reference,
+        exam.texts,
+        settings.measurement,
+        settings.carbon,
+        int8=int8,
+        title=f"{card.name} on {task}",
+    )
     quality = [evaluate.score(folder, exam, settings.task(task).metrics, seed)]
     return record.record_of(
         settings,

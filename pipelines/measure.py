@@ -17,9 +17,10 @@ from pipelines.errors import UserError, stage
 from pipelines.files import write_json
 from pipelines.instruments import worker
 from pipelines.instruments.latency import SLOW
-from pipelines.params import Carbon, Measurement, paths
+from pipelines.params import Carbon, Measurement, Params, paths
 
 REFERENCE = "onnx-fp32"  # the teacher in float32 on ONNX Runtime
+INT8 = "onnx-int8"  # the teacher as anyone gets it off the shelf, timed beside all else where it is there
 MORE = 4  # times as many launches at most, where a noise floor is above what it can be
 
 
@@ -30,10 +31,16 @@ def main() -> None:
     method, task = sys.argv[1], sys.argv[2]
     settings, seed = params.load(), params.load().seeds[0]
     folders = {name: paths.artifacts(task, method, seed) / name for name in settings.deployments_of(method)}
-    reference = paths.artifacts(task, "teacher", seed) / REFERENCE
-    texts = load_exam(task).texts
-    costs = measure(folders, reference, texts, settings.measurement, settings.carbon, title=f"{method} on {task}")
+    reference, int8 = teachers(task, settings)
+    texts, title = load_exam(task).texts, f"{method} on {task}"
+    costs = measure(folders, reference, texts, settings.measurement, settings.carbon, int8=int8, title=title)
     write_json(paths.cost(task, method), {name: cost.model_dump() for name, cost in costs.items()})
+
+
+def teachers(task: str, settings: Params) -> tuple[Path, Path | None]:
+    """The first seed's teacher, as the reference and in INT8; None where params.yaml does not deploy it so."""
+    folder = paths.artifacts(task, "teacher", settings.seeds[0])
+    return folder / REFERENCE, folder / INT8 if INT8 in settings.deployments_of("teacher") else None
 
 
 def measure(
@@ -43,16 +50,18 @@ def measure(
     settings: Measurement,
     carbon: Carbon,
     *,
+    int8: Path | None = None,
     title: str = "measure",
 ) -> dict[str, Cost]:
-    """name -> Cost of each artifact folder. A launch times them all against the reference; memory and energy are each
-    one's own process. Texts are spread over those given, at most `max_texts`.
+    """name -> Cost of each artifact folder. A launch times them all against the reference, and against the teacher in
+    INT8 where it is given; memory and energy are each one's own process. Texts are spread over those given, at most
+    `max_texts`.
     """
     from tqdm import tqdm
 
     costs = {}
     with tqdm(total=settings.launches + len(folders), desc=title, unit="process", disable=None) as bar:
-        launches = time_pairs(folders, reference, texts, settings, advance=bar.update)
+        launches = time_pairs(folders, reference, texts, settings, int8=int8, advance=bar.update)
         alone = {**settings.model_dump(), "texts": _spread(texts, settings.max_texts), "carbon": carbon.model_dump()}
         for name, folder in folders.items():
             with _users_errors():
@@ -68,12 +77,13 @@ def time_pairs(
     texts: Sequence[str],
     settings: Measurement,
     *,
+    int8: Path | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Launch]]:
     """name -> its launches beside the reference; `advance` is called after each of the first `settings.launches`.
     ArtifactError before the first.
     """
-    with Pairs(folders, reference, texts, settings) as pairs:
+    with Pairs(folders, reference, texts, settings, int8) as pairs:
         for _ in range(settings.launches):
             pairs.launch()
             advance()
@@ -83,12 +93,21 @@ def time_pairs(
 class Pairs:
     """A session: launches, each of which times all artifacts beside the reference. ArtifactError for a broken one."""
 
-    def __init__(self, folders: dict[str, Path], reference: Path, texts: Sequence[str], settings: Measurement) -> None:
-        for folder in (reference, *folders.values()):
+    def __init__(
+        self,
+        folders: dict[str, Path],
+        reference: Path,
+        texts: Sequence[str],
+        settings: Measurement,
+        int8: Path | None = None,
+    ) -> None:
+        teachers = {"reference": reference} | ({"int8": int8} if int8 else {})
+        for folder in (*teachers.values(), *folders.values()):
             artifact.read(folder)
         self._settings, self._texts = settings, _spread(texts, settings.max_texts)
         self._candidates = {name: str(folder) for name, folder in folders.items()}
-        self._request = {**settings.model_dump(), "reference": str(reference), "texts": self._texts}
+        self._request = {**settings.model_dump(), "texts": self._texts}
+        self._request |= {name: str(folder) for name, folder in teachers.items()}
         self._launches: list[dict[str, Launch]] = []
         self._worker = worker.Worker("launch", settings.threads)
 

@@ -83,9 +83,8 @@ def _deployment(form: Deployment, seed: int) -> dict[str, float]:
     values: dict[str, float] = form.cost.model_dump(include=plain)
     values |= {"parameters": form.parameters, "bytes_on_disk": form.bytes_on_disk, "speedup": form.cost.speedup.value}
     values["energy_kwh_per_1000"] = form.cost.energy_kwh_per_1000.likely
-    for key, interval in (("p50", form.cost.latency_p50_ms), ("p90", form.cost.latency_p90_ms)):
-        if interval:
-            values[f"latency_{key}_ms"] = interval.value
+    sometimes = ("speedup_int8", "latency_p50_ms", "latency_p90_ms")
+    values |= {key: interval.value for key in sometimes if (interval := getattr(form.cost, key))}
     for quality in form.quality:
         if quality.seed == seed:
             values |= {metric: score.value for metric, score in quality.scores.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import atanh, sqrt
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -209,17 +209,20 @@ def threads(given: Submission) -> Iterator[Problem]:
 
 
 def reference(given: Submission) -> Iterator[Problem]:
-    """The reference ran as fast as its control, and on the teacher's machine as fast as in the teacher's record."""
+    """The reference ran as fast as its control; on the teacher's machine, it and INT8 ran as fast as in its record."""
     for entry, record in given.records:
         teacher = given.teacher(record)
         same = teacher is not None and teacher.machine.id == record.machine.id
-        usual = _reference_ms(_any(teacher)) if teacher and same else None
+        usual = _any(teacher) if teacher and same else None
         for form, deployment in record.deployments.items():
-            found = _reference_ms(deployment)
-            control = median(ms for x in deployment.cost.launches for ms in x.control_block_ms) if found else None
-            for what, ms in (("its own control", control), ("the teacher's record", usual)):
-                if found and ms and not 1 / (1 + STEADY) < found / ms < 1 + STEADY:
-                    seen = f"{form}: the reference took {found:.2f} ms a text, {ms:.2f} in {what}"
+            found, int8 = _block_ms(deployment, "reference"), _block_ms(deployment, "int8")
+            compared = [("the reference", found, "its own control", _block_ms(deployment, "control"))]
+            if usual:
+                compared.append(("the reference", found, "the teacher's record", _block_ms(usual, "reference")))
+                compared.append(("the teacher in INT8", int8, "the teacher's record", _block_ms(usual, "int8")))
+            for who, ms, where, expected in compared:
+                if ms and expected and not 1 / (1 + STEADY) < ms / expected < 1 + STEADY:
+                    seen = f"{form}: {who} took {ms:.2f} ms a text, {expected:.2f} in {where}"
                     yield Problem(given.short(entry.path), seen, "time both on a quiet machine; " + _again(given))
 
 
@@ -307,8 +310,8 @@ def _intervals(value: Any, place: str = "") -> Iterator[tuple[str, Interval]]:
             yield from _intervals(inner, place)
 
 
-def _reference_ms(deployment: Deployment) -> float | None:
-    blocks = [ms for launch in deployment.cost.launches for ms in launch.reference_block_ms]
+def _block_ms(deployment: Deployment, who: Literal["reference", "control", "int8"]) -> float | None:
+    blocks = [ms for launch in deployment.cost.launches for ms in getattr(launch, f"{who}_block_ms") or ()]
     return median(blocks) if blocks else None
 
 

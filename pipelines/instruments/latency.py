@@ -45,7 +45,7 @@ WINDOW_CALLS = 3
 COLD_CALLS = 6  # uncounted calls of a slot at most,
 COLD_MS = 50  # as long as they take no more than this; one in any case
 FEWEST = 8  # rounds of a launch at least
-REFERENCE, CONTROL, CANDIDATE = "reference", "control", "candidate "
+REFERENCE, CONTROL, INT8, CANDIDATE = "reference", "control", "int8", "candidate "
 
 
 @dataclass
@@ -117,12 +117,13 @@ class Round:
 def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Time every candidate of a request; name -> the fields of a leaderboard.schema.Launch.
 
-    request: reference (a folder), candidates (name -> folder), texts, threads, slot_s, launch_s, warmup_s, seed (of
-    the orders), rounds (how many of the texts; none: as many as fit into launch_s), and own_texts, of which single
-    calls are sampled (each launch has its own).
+    request: reference (a folder), int8 (a second one: the teacher in INT8; may be left out), candidates (name ->
+    folder), texts, threads, slot_s, launch_s, warmup_s, seed (of the orders), rounds (how many of the texts; none: as
+    many as fit into launch_s), and own_texts, of which single calls are sampled (each launch has its own).
     """
     texts: list[str] = request["texts"]
     folders = {REFERENCE: request["reference"], CONTROL: request["reference"]}
+    folders |= {INT8: request["int8"]} if "int8" in request else {}
     folders |= {f"{CANDIDATE}{name}": folder for name, folder in request["candidates"].items()}
     models = {name: load(folder, request["threads"], texts[0]) for name, folder in folders.items()}
     gc.freeze()
@@ -136,6 +137,7 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     count = request["rounds"] or max(FEWEST, int(1000 * request["launch_s"] / took_ms))
     rounds, again = sample(models, texts[:count], Random(request["seed"]), probe)
     reference, control = ([round(each.ms[name], 4) for each in rounds] for name in (REFERENCE, CONTROL))
+    int8 = [round(each.ms[INT8], 4) for each in rounds] if INT8 in models else None
     disturbance = watch.readings()
     return {
         name: {
@@ -146,6 +148,7 @@ def launch(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "candidate_block_ms": [round(each.ms[f"{CANDIDATE}{name}"], 4) for each in rounds],
             "control_block_ms": control,
             "control_reference_ms": reference,
+            "int8_block_ms": int8,
             "call_ms": [round(ms, 3) for ms in single_calls(timed, request["own_texts"])],
             "tokenize_ms": round(tokenize_ms(timed.predictor, texts[:count]), 4),
             "dropped_pairs": again,

@@ -289,6 +289,17 @@ def a_slowed_reference_and_control(world: World) -> None:
     world.edit(change)
 
 
+@cheat("reference")
+def a_slowed_teacher_in_int8(world: World) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        for launch in form_of(raw)["cost"]["launches"]:
+            launch["int8_block_ms"] = [2 * ms for ms in launch["int8_block_ms"]]
+        cost = Cost.model_validate(form_of(raw)["cost"])
+        form_of(raw)["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
+
+    world.edit(change)
+
+
 @cheat("sealed")
 def an_edited_record(world: World) -> None:
     path = world.record()

@@ -368,6 +368,7 @@ def _cost(name: str, traits: Traits, task: str, form: str, small: bool) -> schem
         candidate_block_ms=[b / speed for b in blocks],
         control_block_ms=blocks,
         control_reference_ms=blocks,
+        int8_block_ms=[b / 2.2 for b in blocks],
         call_ms=calls.tolist(),
         tokenize_ms=0.09,
         dropped_pairs=1,
@@ -394,6 +395,7 @@ def _cost(name: str, traits: Traits, task: str, form: str, small: bool) -> schem
         if task == "bbc" and small
         else schema.Interval(value=p50 * 1.3, low=p50 * 1.2, high=p50 * 1.5),
         speedup=schema.Interval(value=speed, low=speed * 0.97, high=speed * 1.03),
+        speedup_int8=schema.Interval(value=speed / 2.2, low=speed / 2.2 * 0.97, high=speed / 2.2 * 1.03),
         noise_floor=0.018,
         noisy=name == "albert" and form == "onnx-fp32",
         first_call_ms=3 * p50,

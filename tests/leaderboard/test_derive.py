@@ -89,6 +89,12 @@ def test_every_figure_by_its_definition():
     assert not cost.noisy
 
 
+def test_the_speed_against_int8_needs_every_launch():
+    beside = still(int8_block_ms=[7.5] * 8)
+    assert summarise(beside, solo()).speedup_int8 == Interval(value=1.5, low=1.5, high=1.5)
+    assert summarise([*beside, *still(count=1)], solo()).speedup_int8 is None
+
+
 def test_deriving_again_from_the_file_gives_the_same_bytes():
     cost = summarise([launch(**NOISE[i]) for i in range(4)], solo())
     text = cost.model_dump_json()

@@ -69,6 +69,8 @@ def test_figures_follow_from_the_records(results):
     assert row.figures["smaller"].value == pytest.approx(smaller)
     faster = np.prod([f.cost.speedup.value for f in forms]) ** (1 / 3)
     assert row.figures["faster"].value == pytest.approx(faster)
+    int8 = np.prod([f.cost.speedup_int8.value for f in forms]) ** (1 / 3)
+    assert row.figures["faster_int8"].value == pytest.approx(int8)
     assert row.figures["memory"].value == max(f.cost.peak_memory_mb for f in forms)
     assert row.figures["gap"].value == pytest.approx(row.figures["score"].value - teacher.figures["score"].value)
     assert row.figures["mg"].value == pytest.approx(row.figures["mwh"].value * 0.381)  # g/kWh x mWh -> mg
@@ -117,6 +119,7 @@ def test_a_record_of_other_settings_than_the_teachers_is_refused_with_its_reason
             "a class that the task does not have",
         ),
         (lambda form: form["cost"]["speedup"].update(low=0), "its speed-up is not above 0"),
+        (lambda form: form["cost"]["speedup_int8"].update(low=0), "its speed-up is not above 0"),
     ],
 )
 def test_a_record_that_cannot_be_right_is_refused_with_its_reason(own, edit, reason):
@@ -143,6 +146,27 @@ def test_milliseconds_of_another_machine_are_not_shown_but_the_paired_ratio_is(o
     assert "faster" in row.figures
     assert "p50" not in row.figures
     assert row.missing["p50"] == "timed on another machine than the teacher"
+
+
+def test_speeds_of_two_machines_are_never_compared(own):
+    for task in GRID.tasks:
+        change(own / f"default/albert/{task}.json", lambda raw: raw["machine"].update(id="ffffffffffff"))
+    made = table.build(store.load(own, GRID))
+    there = [row.method == "albert" for row in made.rows]
+    for i, signs in enumerate(table.speed_verdicts(made.rows)):
+        assert all((sign == "?") == (there[i] != there[j]) for j, sign in enumerate(signs))
+
+
+def test_a_row_that_was_not_timed_beside_int8_says_so(own):
+    change(
+        own / "default/albert/bbc.json",
+        lambda raw: [form["cost"].update(speedup_int8=None) for form in raw["deployments"].values()],
+    )
+    row = table.build(store.load(own, GRID)).row("albert", "onnx-int8")
+    assert row
+    assert "faster" in row.figures
+    assert "faster_int8" not in row.figures
+    assert row.missing["faster_int8"] == "not timed beside the teacher in INT8"
 
 
 def test_a_percentile_of_too_few_calls_says_so(results):

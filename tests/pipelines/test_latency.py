@@ -297,6 +297,15 @@ def test_a_launch_finds_the_smaller_model_faster_and_the_same_one_not(folders, l
     assert 0.5 < np.median(ratios["same"]) < 2
 
 
+def test_the_teacher_in_int8_takes_part_in_every_round_where_it_is_given(folders, launches):
+    assert launches.ask(request(folders))["same"]["int8_block_ms"] is None
+    found = launches.ask(request(folders, int8=str(folders["small"])))
+    for launch in found.values():
+        assert len(launch["int8_block_ms"]) == len(launch["candidate_block_ms"])
+    assert np.median(np.divide(found["same"]["candidate_block_ms"], found["same"]["int8_block_ms"])) > 3
+    assert 0.5 < np.median(np.divide(found["small"]["candidate_block_ms"], found["small"]["int8_block_ms"])) < 2
+
+
 def test_importing_the_runtime_leaves_nothing_to_import_to_loading(tmp_path):
     """What transformers imports when it builds a model is no memory and no loading time of the model."""
     task = make_task("classification")

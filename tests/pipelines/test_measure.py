@@ -25,7 +25,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def costs(folders):
-    return measure.measure(folders, folders["large"], TEXTS, SETTINGS, DECLARED)
+    return measure.measure(folders, folders["large"], TEXTS, SETTINGS, DECLARED, int8=folders["small"])
 
 
 def test_every_artifact_gets_a_cost_that_survives_json(costs, folders):
@@ -46,6 +46,7 @@ def test_the_smaller_model_is_cheaper_in_every_way(costs):
     small, large = costs["small"], costs["large"]
     assert small.speedup.low > 1.5
     assert large.speedup.low < 1.5
+    assert large.speedup_int8.high < 1 / 1.5 < small.speedup_int8.low
     assert small.cpu_s_per_1000 < large.cpu_s_per_1000
     assert small.energy_kwh_per_1000.likely < large.energy_kwh_per_1000.likely
     assert small.solo.load_mb < large.solo.load_mb

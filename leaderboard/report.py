@@ -61,7 +61,7 @@ def _inside(title: str, value: Any) -> list[Block]:
     if all(isinstance(row, list) and row and all(_is_number(v) for v in row) for row in value):
         return [_map(title, value)]
     if are_trials(value):
-        return _trials(title, value)
+        return trials(title, value)
     if all(isinstance(row, dict) and {"part", "change"} <= row.keys() and _is_number(row.get("loss")) for row in value):
         return [_losses(title, value)]
     if all(isinstance(row, dict) for row in value):
@@ -96,7 +96,7 @@ def _losses(title: str, rows: list[dict[str, Any]]) -> Block:
     return Block(f"{title}: loss where one part is changed", "map", ["part", *changes], lines)
 
 
-def _trials(title: str, rows: list[dict[str, Any]]) -> list[Block]:
+def trials(title: str, rows: list[dict[str, Any]]) -> list[Block]:
     """A search: its pictures, and a table of the trials without their parameters."""
     simple = [{key: value for key, value in row.items() if _is_simple(value)} for row in rows]
     return [Block(title, "trials", [], [], pictures(rows)), *_table(f"{title}, one by one", simple)]

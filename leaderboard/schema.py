@@ -289,6 +289,46 @@ class Tuning(Strict):
     trials: list[Trial]
 
 
+class SearchLimits(Strict):
+    """The budgets of a search."""
+
+    ms: float = Field(gt=0, description="milliseconds from a text of `length` word pieces to its logits")
+    bytes: float = Field(gt=0, description="of the whole artifact")
+    length: int = Field(ge=1)
+
+
+class SearchAsked(Strict):
+    """What a search was asked for."""
+
+    limits: SearchLimits
+    seed: int
+    epochs: float = Field(gt=0, description="passes of a full trial")
+    base: dict = Field(description="the config that all trials share")
+
+
+class SearchTrial(Strict):
+    """One trial of a search. What it did not measure is none."""
+
+    stage: Literal["cheap", "short", "full"] = Field(description="no training, one pass, all passes")
+    number: int = Field(ge=0, description="of the cheap trial that drew the structure")
+    params: dict
+    structure: list[list[int]] | None = Field(description="heads and neurons of each layer")
+    ms: float | None = Field(gt=0, description="predicted")
+    bytes: float | None = Field(gt=0, description="predicted")
+    loss: float | None
+    dev_score: float | None
+    seconds: float = Field(ge=0)
+
+
+class Search(Strict):
+    """What `openautoglm search` writes as search.json: the config of a variant, and how it was found."""
+
+    machine: str = Field(description="where it ran: its latencies are of this machine")
+    asked: SearchAsked
+    best: SearchTrial
+    trials: list[SearchTrial]
+
+
 class TaskCard(Strict):
     """What a task is. Published beside the records so that scores can be derived again from predictions."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from leaderboard.metrics import METRICS
-from leaderboard.schema import Profile, Record, Strict, TaskCard, Tuning
+from leaderboard.schema import Profile, Record, Search, Strict, TaskCard, Tuning
 
 Model = TypeVar("Model", bound=Strict)
 BEYOND = 1e15
@@ -48,6 +48,7 @@ class Board:
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     ablations: Board | None = None  # the records of the profile "ablations", whatever they are of
     tuning: dict[tuple[str, str], Tuning] = field(default_factory=dict)  # (method, task)
+    searches: dict[tuple[str, str], Search] = field(default_factory=dict)  # (method, task)
 
     def of(self, method: str) -> dict[str, Record]:
         """task -> record, in the grid's order."""
@@ -58,9 +59,17 @@ def load(results: Path, grid: Grid, profile: str = "default") -> Board:
     """Read one profile's records, those that are there; BoardError where a file is broken."""
     folder = Path(results)
     board = _load(folder, grid, profile)
-    found = {cell: _read(folder / "tuning" / cell[0] / f"{cell[1]}.json", Tuning) for cell in _cells(grid)}
-    tuning = {cell: trials for cell, trials in found.items() if trials}
-    return replace(board, ablations=_load(folder, _ablated(folder), "ablations"), tuning=tuning)
+    return replace(
+        board,
+        ablations=_load(folder, _ablated(folder), "ablations"),
+        tuning=_beside(folder / "tuning", grid, Tuning),
+        searches=_beside(folder / "search", grid, Search),
+    )
+
+
+def _beside(folder: Path, grid: Grid, model: type[Model]) -> dict[tuple[str, str], Model]:
+    found = {(method, task): _read(folder / method / f"{task}.json", model) for method, task in _cells(grid)}
+    return {cell: content for cell, content in found.items() if content}
 
 
 def _ablated(results: Path) -> Grid:

@@ -24,7 +24,7 @@ from openautoglm.distillation.session import Session, open_session
 from openautoglm.errors import UserError
 from openautoglm.latency import Bench, of_codes, table_of
 from openautoglm.proxy import Proxy
-from openautoglm.recommend import code_counts
+from openautoglm.recommend import code_counts, machine
 from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Trial
 from openautoglm.student import Teacher
 from openautoglm.task import Budget, Task
@@ -164,7 +164,8 @@ class Search:
     def _write(self, best: Trial, journal: Journal, form: Embedding, asked: dict[str, Any]) -> str:
         assert best.structure
         found = self.config(best.structure, form).model_dump(exclude_defaults=True)
-        report = {"asked": asked, "best": asdict(best), "trials": [asdict(trial) for trial in journal.trials]}
+        trials = [asdict(trial) for trial in journal.trials]
+        report = {"machine": machine(), "asked": asked, "best": asdict(best), "trials": trials}
         for name, content in (("config.json", found), ("search.json", report)):
             with replacing(self.out / name) as aside:
                 aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ SECTIONS = {  # id -> name, in the page's order
     "curves": "Learning curves",
     "ablations": "Ablations",
     "tuning": "Rates and passes tried",
+    "searches": "Search",
     "reports": "Its own report",
     "knobs": "Settings",
 }
@@ -36,6 +37,11 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
     parts = {
         "shapes": _shapes(records, teacher),
         "curves": [c for c in (drawings.curves(records, *kind) for kind in CURVES) if c],
+        "searches": [
+            (task, found, report.trials("Trials", [trial.model_dump() for trial in found.trials]))
+            for (row, task), found in board.searches.items()
+            if row == name
+        ],
         "reports": [(task, made) for task, r in records.items() if (made := report.blocks(r.method.report))],
         "knobs": [(key, report.text(value)) for key, value in sorted(said.knobs.items())] if said else [],
     }

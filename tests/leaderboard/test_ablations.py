@@ -43,6 +43,25 @@ def results(tmp_path_factory) -> Path:
         ],
     )
     records.save(folder / "tuning/albert/movie.json", tuning)
+    tried = [("cheap", 0.3, None), ("cheap", 0.2, None), ("short", 0.2, 0.90), ("short", 0.3, 0.91)]
+    trials = [
+        schema.SearchTrial(
+            stage=stage,
+            number=0,
+            params={"form": "whole rows"},
+            structure=[[1, 32]],
+            ms=1.5,
+            bytes=3e6,
+            loss=loss,
+            dev_score=score,
+            seconds=9.0,
+        )
+        for stage, loss, score in tried
+    ]
+    limits = schema.SearchLimits(ms=2.0, bytes=4e6, length=24)
+    asked = schema.SearchAsked(limits=limits, seed=0, epochs=2.0, base={})
+    search = schema.Search(machine="a machine", asked=asked, best=trials[-1], trials=trials)
+    records.save(folder / "search/open_autoglm/movie.json", search)
     return folder
 
 
@@ -96,6 +115,15 @@ def test_the_trials_show_the_best_the_one_in_use_and_the_diverged(site):
     assert "learning_rate 5e-05, temperature 2 1 85.0 89.5 880 1.50 in use" in text
     assert "learning_rate 5e-05, temperature 2 4 90.0 94.7 3520 1.50 best" in text
     assert "learning_rate 0.0002, temperature 2 1 diverged – 880" in text
+
+
+def test_a_search_shows_its_budgets_its_trials_and_what_it_found(site):
+    text = page(site, "open_autoglm")
+    assert "Asked: at most 2.00 ms a text of 24 word pieces and 4.00 MB. Found: 1.50 ms, 3.00 MB" in text
+    assert "a score of 91.0 on dev" in text
+    assert "Score on dev" in text
+    assert "Loss without training" in text
+    assert "What openautoglm search tried" not in page(site, "tinybert")
 
 
 def test_the_curve_is_of_the_rates_tried_with_several_passes(results, site):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from leaderboard.schema import Search
 from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files
 from openautoglm.cli import main
 from openautoglm.cost_table import Cost, Widths
@@ -87,6 +88,7 @@ def test_what_is_found_fits_its_budget_and_is_replayed(place, capsys):
     assert "8 cheap, " in (told := capsys.readouterr().out)
     assert "full trials. The best:" in told
     report = json.loads((place / "found/search.json").read_text())
+    Search.model_validate(report)  # what the board reads
     kinds = {"whole rows", "3 codes", "2 codes"}
     assert {trial["params"]["form"] for trial in report["trials"]} == {f"all pieces, {kind}" for kind in kinds}
     assert report["best"]["bytes"] <= size

@@ -86,13 +86,15 @@ def _last_stage(facts: Facts) -> list[float]:
 
 def quantisation_loses(facts: Facts) -> Advice | None:
     """The deployed student scores more than 0.2 points below the same student in floating point."""
-    if facts.float_score is None or facts.int8_score is None or facts.float_score - facts.int8_score <= 0.002:
+    whole, rounded = facts.float_score, facts.deployed_score
+    if whole is None or rounded is None or whole - rounded <= 0.002:
         return None
+    tries = ["qat_share 0.2 (training under the rounding)", "more bits in precision, one group at a time"]
+    if not facts.asked.get("rounded_weights"):
+        tries += ["rounded_weights", "mixed_precision_loss 0.01 (16 bits where rounding costs most)"]
     return Advice(
-        f"Deploying in INT8 costs {100 * (facts.float_score - facts.int8_score):.1f} points "
-        f"({facts.float_score:.4f} to {facts.int8_score:.4f}).",
-        "qat_share 0.2 (training under the rounding), mixed_precision_loss 0.01 (16 bits where rounding costs most), "
-        "or quantize_layers without one group at a time",
+        f"Deploying it in fewer bits costs {100 * (whole - rounded):.1f} points ({whole:.4f} to {rounded:.4f}).",
+        "; or ".join(tries),
     )
 
 
@@ -155,7 +157,7 @@ def hollow_layers(facts: Facts) -> Advice | None:
 
 def blurred(facts: Facts) -> Advice | None:
     """The score's own standard error, of a share or of a correlation ((1 - r^2) / sqrt(n)), is above a point."""
-    score, n = facts.int8_score, facts.scored
+    score, n = facts.deployed_score, facts.scored
     if score is None or not n:
         return None
     correlation = facts.metric in REGRESSION

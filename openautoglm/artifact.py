@@ -50,11 +50,20 @@ class Manifest:
     exits: dict[str, Any] | None = None  # of a model with exits: {"segments": file names, "route": Route.describe()}
 
 
-def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None], *, pack: bool = False) -> Path:
-    """Let `fill` write the files into an empty folder, add the manifest, and move all to `folder` at once.
+def write(
+    folder: Path,
+    manifest: Manifest,
+    fill: Callable[[Path], None],
+    check: Callable[[Path], object] = lambda aside: None,
+    *,
+    pack: bool = False,
+) -> Path:
+    """Let `fill` write the files into an empty folder, add the manifest, `check` the finished artifact, and move all to
+    `folder` at once. An artifact that is there is replaced; ArtifactError where the folder holds other things.
 
     pack: gzip the files. Its Huffman codes are the last step of Deep Compression (Han et al. 2016, arXiv 1510.00149).
     """
+    refuse_foreign(folder, "manifest.json")
     with replacing_folder(folder) as aside:
         fill(aside)
         if pack:
@@ -64,7 +73,14 @@ def write(folder: Path, manifest: Manifest, fill: Callable[[Path], None], *, pac
         stated = {key: value for key, value in asdict(manifest).items() if value is not None}
         text = json.dumps(stated | {"files": listed}, indent=1, sort_keys=True, allow_nan=False)
         (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        check(aside)
     return folder
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """ArtifactError where `folder` holds anything, but not the file `mark` by which we know it as written by us."""
+    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"{folder} holds other things, which would be lost: give a new or an empty folder.")
 
 
 def read(folder: Path, *, check_hashes: bool = True) -> Manifest:

@@ -74,6 +74,8 @@ class _Plan:
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
         self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = _without_dropout(teacher.copy()).to(device()), teacher.tokenizer
+        if config.exits:
+            dynamic.check_exits(self.model.config, config.exits)  # refused now, not when all else is trained
         self.texts, self.targets = self._taught()
         changed = config.model_dump(exclude_defaults=True)
         self.report: dict[str, Any] = {"asked": config.model_dump(), "changed": changed, "steps": []}
@@ -200,7 +202,7 @@ class _Plan:
         return sum(part.units * part.unit_weights for layer in found for part in (layer.attention, layer.ffn))
 
     def _calibration(self, texts: int | None = None) -> Encoded:
-        """The first texts of train, `calibration_steps` by default (their order is a hash's: a random sample)."""
+        """The first texts of train, `calibration_steps` by default: a random sample, for they are in no order."""
         count = min(texts or self.config.calibration_steps, len(self.task.train))
         train = self.task.train
         return encode(self.tokenizer, Split(train.texts[:count], train.labels[:count]), self.task.max_length)
@@ -239,7 +241,9 @@ class _Plan:
         self.report["sensitivity"] = sensitivity.as_json(table)
         if tolerated is None:
             return self.config.plan()
-        return mixed.choose_formats(table, max_loss=tolerated) | self.config.precision
+        given = self.config.precision  # of a group, too: then it is that of all its layers
+        chosen = mixed.choose_formats(table, max_loss=tolerated)
+        return {part: found for part, found in chosen.items() if part.rsplit(".", 1)[-1] not in given} | given
 
     def _quantise(self, plan: dict[str, str], steps: int) -> None:
         """Train under the plan's rounding, where rounding alone costs more than the threshold."""

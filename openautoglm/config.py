@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -49,7 +49,7 @@ class CompressionConfig(BaseModel):
     linear_rank_share: float | None = Field(
         None, gt=0, le=1, description="low-rank linears with this share of the encoder's weights; null: whole"
     )
-    branch_ranks: list[int] = Field(
+    branch_ranks: list[Annotated[int, Field(ge=1)]] = Field(
         default=[], description="ranks of parallel branches in training, fused afterwards (re-parameterisation)"
     )
     exits: list[int] = Field(default=[], description="early exits after these layers (deployment onnx-dynamic)")
@@ -85,7 +85,8 @@ class CompressionConfig(BaseModel):
     mixed_precision_loss: float | None = Field(
         None,
         ge=0,
-        description="choose each part's format by sensitivity, as small as this summed loss allows",
+        description="choose each part's format by sensitivity, as small as this summed loss allows; `quantize_layers` "
+        "is not read then, and `precision` goes before",
     )
     qat_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that trains under the plan's rounding")
     qat_threshold: float = Field(0.002, ge=0, description="no such training where rounding costs dev no more than this")
@@ -111,6 +112,18 @@ class CompressionConfig(BaseModel):
                 "rounded_weights needs formats, and the weights they round, before the training: give it without "
                 "mixed_precision_loss and branch_ranks"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_what_stays(self) -> CompressionConfig:
+        dropped = {
+            f"layer.{i}.{part}"
+            for i, widths in enumerate(self.structure or [])
+            for part, width in zip(("attention", "ffn"), widths, strict=True)
+            if not width
+        }
+        if lost := sorted(dropped & self.precision.keys()):
+            raise ValueError(f"precision has {lost}, which structure drops: leave them out")
         return self
 
     def plan(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from openautoglm import architectures, route
 from openautoglm.artifact import ArtifactError
+from openautoglm.config import ConfigError
 from openautoglm.distillation.data import Batch, Encoded, in_order
 from openautoglm.distillation.fit import Recipe, device, fit
 from openautoglm.distillation.losses import taught
@@ -87,23 +88,27 @@ def _apply(linear: nn.Linear, x: Tensor) -> Tensor:
 
 
 class Exits(nn.Module):
-    """The exit heads of a model: `after[i]` layers have run where `heads[i]` reads. None is used before `fit_route`.
-
-    ValueError for a layer that is not inside the model or not in order, and for a model that reads its last piece (its
-    positions and its mask are made in the embedding, and a segment has none).
-    """
+    """The exit heads of a model: `after[i]` layers have run where `heads[i]` reads. None is used before `fit_route`."""
 
     def __init__(self, config: Any, after: Sequence[int], kind: str) -> None:
         super().__init__()
+        check_exits(config, after)
         depth = config.num_hidden_layers
-        if not after or list(after) != sorted({int(n) for n in after}) or not 0 < after[0] <= after[-1] < depth:
-            raise ValueError(f"Exits after layers {list(after)}: give ascending numbers from 1 to {depth - 1}.")
-        if architectures.family(config.model_type).READS != "first":
-            raise ValueError(f"Exits are for encoders, which read their first piece; a {config.model_type} does not.")
         self.after, self.kind = tuple(after), kind
         self.heads: Any = nn.ModuleList([ExitHead(config.hidden_size, config.num_labels, kind) for _ in after])
         self.costs = np.array([*after, depth]) / depth  # the share of the layers that have run at each end
         self.route = Route.only(len(after), len(after))
+
+
+def check_exits(config: Any, after: Sequence[int]) -> None:
+    """ConfigError for a layer that is not inside the model or not in order, and for a model that reads its last piece
+    (its positions and its mask are made in the embedding, and a segment has none).
+    """
+    depth = config.num_hidden_layers
+    if not after or list(after) != sorted({int(n) for n in after}) or not 0 < after[0] <= after[-1] < depth:
+        raise ConfigError(f"Exits after layers {list(after)}: give ascending numbers from 1 to {depth - 1}.")
+    if architectures.family(config.model_type).READS != "first":
+        raise ConfigError(f"Exits are for encoders, which read their first piece; a {config.model_type} does not.")
 
 
 class WithExits(nn.Module):

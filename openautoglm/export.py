@@ -96,11 +96,13 @@ class _Exporter:
         )
         if deployment == "onnx-dynamic":
             manifest = self._with_exits(manifest)
-        artifact.write(folder, manifest, write, pack=deployment in PACKED)
         plan = student.plan or {} if deployment in PACKED else {}
-        with fake_quantised(student.model, plan, activations=False):
-            self._check(folder, TOLERANCE[deployment])
-        return folder
+
+        def check(aside: Path) -> None:
+            with fake_quantised(student.model, plan, activations=False):
+                self._check(aside, deployment)
+
+        return artifact.write(folder, manifest, write, check, pack=deployment in PACKED)
 
     def _with_exits(self, manifest: Manifest) -> Manifest:
         exits = self.student.exits
@@ -108,25 +110,25 @@ class _Exporter:
         described = {"segments": listed, "route": exits.route.describe()}
         return replace(manifest, parameters=manifest.parameters + parameter_count(exits), exits=described)
 
-    def _check(self, folder: Path, tolerance: float) -> None:
+    def _check(self, folder: Path, deployment: str) -> None:
         predictor = Predictor(folder)
         if not isinstance(predictor.session, segments.Segments):
-            self._compare(folder, predictor.logits(self.checked.texts), self.answers(), tolerance)
+            _compare(deployment, predictor.logits(self.checked.texts), self.answers())
             return
         student, exits, checked = self.student, self.student.exits, self.checked
         ends = outputs(student.model, exits, encode(student.tokenizer, checked, self.task.max_length))[1]
         for i, expected in enumerate(ends):  # every way by itself: which one a text takes may hang on rounding
             predictor.session.route = Route.only(i, len(exits.after))
-            self._compare(folder, predictor.logits(checked.texts), expected, tolerance)
+            _compare(deployment, predictor.logits(checked.texts), expected)
 
-    @staticmethod
-    def _compare(folder: Path, got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-        difference = _rms(got - expected) / max(_rms(expected), 1.0)
-        if not difference <= tolerance:
-            raise ArtifactError(
-                f"{folder}: its logits differ from PyTorch's by {difference:.2g} of their size (allowed {tolerance}); "
-                "the exported graph is wrong."
-            )
+
+def _compare(deployment: str, got: np.ndarray, expected: np.ndarray) -> None:
+    difference, tolerance = _rms(got - expected) / max(_rms(expected), 1.0), TOLERANCE[deployment]
+    if not difference <= tolerance:
+        raise ArtifactError(
+            f"{deployment}: the exported graph is wrong: its logits differ from PyTorch's by {difference:.2g} of their "
+            f"size (allowed {tolerance}). Nothing was written."
+        )
 
 
 def _rms(values: np.ndarray) -> float:

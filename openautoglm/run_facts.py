@@ -21,7 +21,7 @@ class Facts:
     curve: list[dict[str, Any]] = field(default_factory=list)  # stage, step, loss, dev_score
     part_bytes: dict[str, int] = field(default_factory=dict)  # part of the artifact -> bytes
     float_score: float | None = None  # of the student before quantisation
-    int8_score: float | None = None
+    deployed_score: float | None = None
     teacher_score: float | None = None
     metric: str | None = None
     scored: int | None = None  # texts behind the scores
@@ -81,11 +81,12 @@ def _of_report(report: dict[str, Any]) -> Facts:
     if measured := report.get("measured"):
         rows: dict[str, Any] = measured["rows"]
         facts.float_score = measured["float_score"]
-        ours = next(row for name, row in rows.items() if name.startswith("student"))
-        facts.int8_score, facts.teacher_score = ours["score"], rows[measured["reference"]]["score"]
+        name, ours = next((name, row) for name, row in rows.items() if name.startswith("student"))
+        same = rows["teacher onnx-fp32" if name.endswith("fp32") else "teacher onnx-int8"]
+        facts.deployed_score, facts.teacher_score = ours["score"], rows[measured["reference"]]["score"]
         facts.metric, facts.scored, facts.tokenize_share = (measured[k] for k in ("metric", "scored", "tokenize_share"))
         facts.promised = measured["multiply_adds"]["teacher"] / measured["multiply_adds"]["student"]
-        facts.delivered = rows["teacher onnx-int8"]["latency_p50_ms"] / ours["latency_p50_ms"]
+        facts.delivered = same["latency_p50_ms"] / ours["latency_p50_ms"]
     return facts
 
 
@@ -94,7 +95,7 @@ def _of_record(record: dict[str, Any]) -> Facts:
     facts = Facts(record["method"].get("report") or {}, record["runs"][0]["history"])
     facts.float_score = _score(deployments.get("onnx-fp32"))
     best = deployments.get("onnx-plan") or deployments.get("onnx-int8")
-    facts.int8_score = _score(best)
+    facts.deployed_score = _score(best)
     quality = next(iter(deployments.values()))["quality"][0]
     facts.metric, facts.scored = next(iter(quality["scores"])), len(quality["predictions"])
     if best:

@@ -20,7 +20,7 @@ from torch import nn
 from leaderboard.aside import replacing_folder
 from leaderboard.metrics import CLASSIFICATION, METRICS, REGRESSION
 from openautoglm import architectures
-from openautoglm.artifact import ArtifactError
+from openautoglm.artifact import ArtifactError, refuse_foreign
 from openautoglm.task import Split, Task
 
 
@@ -65,7 +65,8 @@ class Student:
     def export(self, folder: Path | str, deployment: str = "onnx-plan", *, task: Task) -> Path:
         """Write an artifact for openautoglm.runtime.Predictor; the task gives labels and the texts it is checked with.
 
-        ArtifactError for an unknown deployment, and where the artifact answers differently.
+        An artifact that is there is replaced. ArtifactError for an unknown deployment, where the folder holds other
+        things, and where the artifact answers differently; then nothing is replaced.
         """
         from openautoglm.export import export
 
@@ -138,12 +139,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(f"{folder}: no tokenizer loads from tokenizer.json ({error}).") from None
-
-
-def refuse_foreign(folder: Path, mark: str) -> None:
-    """ArtifactError where `folder` holds anything, but not the file `mark` by which we know it as written by us."""
-    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtifactError(f"{folder} holds other things, which would be lost: give a new or an empty folder.")
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -55,7 +55,7 @@ def curve(*scores):
         (rules.costly_step, {"teacher_score": 0.95}, ["5.0 points at vocabulary and pruning 1/1", "0.6"]),
         (rules.still_rising, {"curve": curve(0.8, 0.85)}, ["5.0 points in the last pass", "--epochs"]),
         (rules.overfitted, {"curve": curve(0.8, 0.9, 0.88, 0.87)}, ["after pass 2 of 4", "3.0 points lower"]),
-        (rules.quantisation_loses, {"int8_score": 0.88}, ["2.1 points (0.9010 to 0.8800)", "qat_share"]),
+        (rules.quantisation_loses, {"deployed_score": 0.88}, ["2.1 points (0.9010 to 0.8800)", "qat_share"]),
         (rules.embedding_dominates, {"part_bytes": {"embedding": 60, "head": 40}}, ["60%", "below 8000", "codes 1"]),
         (rules.overhead_bound, {"delivered": 1.1}, ["3.0x less work", "only 1.1x faster"]),
         (rules.tokenisation_bound, {"tokenize_share": 0.4}, ["40%", "--max-length"]),

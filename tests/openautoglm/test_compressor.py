@@ -133,6 +133,22 @@ def test_every_step_can_be_switched_on_together(case, tmp_path):
         assert len(Predictor(folder).logits(task.dev.texts[:3])) == 3
 
 
+def test_exits_that_the_model_cannot_have_are_refused_before_training(case):
+    teacher, task = case
+    for wrong in ([99], [2, 1]):
+        with pytest.raises(ConfigError, match="give ascending numbers"):
+            AutoCompressor(teacher, {"exits": wrong}).run(task, Budget(10**9, 16))
+
+
+def test_a_format_that_is_given_goes_before_the_chosen_ones(case):
+    teacher, task = case
+    config = {"pruning_ratio": 0.0, "precision": {"ffn": "int4"}, "mixed_precision_loss": 0.0, "sensitivity_texts": 8}
+    plan = AutoCompressor(teacher, config).run(task, Budget(1, 16)).plan
+    assert plan["ffn"] == "int4"
+    assert "layer.0.attention" in plan
+    assert not any(part.endswith(".ffn") for part in plan)
+
+
 def test_training_with_rounded_weights_makes_up_for_the_rounding():
     """What 3 bits cost is less where training has known of it."""
     task = make_task("regression")
@@ -171,6 +187,8 @@ def test_nothing_is_dropped_and_the_pieces_rows_stay_the_teachers(case):
         ({"pruning_ratio": 1.5}, "less than 1"),
         ({"pruning_ratio": float("nan")}, "finite"),
         ({"quantize_layers": ["fnn"]}, "'embedding', 'attention', 'ffn' or 'head'"),
+        ({"branch_ranks": [0]}, "branch_ranks.0: .*greater than or equal to 1"),
+        ({"structure": [[2, 0]], "precision": {"layer.0.ffn": "int8"}}, "which structure drops"),
         ("missing.json", "missing.json: no JSON config"),
     ],
 )

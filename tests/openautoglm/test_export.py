@@ -41,8 +41,18 @@ def test_the_model_is_traced_once(case, student, tmp_path, monkeypatch):
 def test_an_artifact_that_answers_differently_is_refused(case, student, tmp_path, monkeypatch):
     monkeypatch.setattr(export.onnx_graph, "quantize", _with_other_biases)
     monkeypatch.setitem(export.TOLERANCE, "onnx-int8", 1e-3)
+    good = export.export(student, "onnx-fp32", tmp_path / "a", case[1])
+    before = artifact.sha256(good)
     with pytest.raises(ArtifactError, match="differ from PyTorch's"):
-        export.export(student, "onnx-int8", tmp_path / "a", case[1])
+        export.export(student, "onnx-int8", good, case[1])
+    assert artifact.sha256(good) == before  # a wrong one takes no good one's place
+
+
+def test_a_folder_of_other_things_is_not_replaced(case, student, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds other things"):
+        student.export(tmp_path, "onnx-fp32", task=case[1])
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_plan_is_compared_with_the_weights_that_it_rounds_to(case, tmp_path, monkeypatch):
@@ -69,12 +79,12 @@ def _with_other_biases(graph):
     return changed
 
 
-def test_one_text_that_int8_misses_is_rounding_and_every_text_is_a_wrong_graph(tmp_path):
+def test_one_text_that_int8_misses_is_rounding_and_every_text_is_a_wrong_graph():
     expected = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32) * 2
     missed = expected.copy()
     missed[0] += 0.8 * np.abs(expected).max()
-    export._Exporter._compare(tmp_path, missed, expected, export.TOLERANCE["onnx-int8"])
+    export._compare("onnx-int8", missed, expected)
     with pytest.raises(ArtifactError, match="the exported graph is wrong"):
-        export._Exporter._compare(tmp_path, expected[::-1], expected, export.TOLERANCE["onnx-int8"])
+        export._compare("onnx-int8", expected[::-1], expected)
     with pytest.raises(ArtifactError, match="nan"):
-        export._Exporter._compare(tmp_path, expected * np.nan, expected, export.TOLERANCE["onnx-int8"])
+        export._compare("onnx-int8", expected * np.nan, expected)

@@ -46,9 +46,14 @@ def times(found: Iterable[Deployment], same_machine: bool) -> Figures:
     return figures
 
 
-def use(found: Iterable[Deployment]) -> Figures:
-    """Memory, and what 1,000 texts cost: CPU-seconds, milliwatt-hours, milligrams of CO2e."""
+def use(found: Iterable[Deployment], same_machine: bool) -> Figures:
+    """Memory, and what 1,000 texts cost: CPU-seconds, milliwatt-hours, milligrams of CO2e, these only where the teacher
+    ran on the same machine.
+    """
     costs = [form.cost for form in found]
+    memory = Figure(max(c.peak_memory_mb for c in costs))
+    if not same_machine:
+        return {"memory": memory}
     modelled, doubt = _remarks([c.solo.certificate for c in costs])
 
     def carbon(bound: Literal["low", "high"]) -> float:
@@ -56,7 +61,7 @@ def use(found: Iterable[Deployment]) -> Figures:
 
     grams = average(1e3 * c.emissions_g_per_1000 for c in costs)
     return {
-        "memory": Figure(max(c.peak_memory_mb for c in costs)),
+        "memory": memory,
         "cpu": _mean([c.cpu_s_per_1000 for c in costs]),
         "mwh": _range([c.energy_kwh_per_1000 for c in costs], 1e6, modelled, doubt),
         "mg": Figure(grams, carbon("low"), carbon("high"), modelled, doubt),

@@ -61,8 +61,9 @@ def _making(item: str, made: Footprint) -> Iterator[Doubt]:
 
 
 def _artifact(name: str, form: Deployment, record: Record) -> Iterator[Doubt]:
-    """The artifact that was timed is the first seed's."""
-    first = next((q for q in form.quality if q.seed == record.runs[0].seed), None) if record.runs else None
+    """The artifact that was timed is the first seed's; one that was brought has no run, and one seed."""
+    seed = record.runs[0].seed if record.runs else None
+    first = next((q for q in form.quality if seed in (None, q.seed)), None)
     if first is None:
         yield Doubt(f"{name}: predictions", "one set a seed", "none of the first seed", "nothing was scored")
     elif first.artifact_sha256 != form.artifact_sha256:

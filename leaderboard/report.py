@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leaderboard.columns import number
-from leaderboard.trials import Trials, are_trials, pictures
+from leaderboard.trials import STAGES, Trials, are_trials, pictures
 
 MOST = 200  # entries of one list or table that are shown
 
@@ -97,9 +97,12 @@ def _losses(title: str, rows: list[dict[str, Any]]) -> Block:
 
 
 def trials(title: str, rows: list[dict[str, Any]]) -> list[Block]:
-    """A search: its pictures, and a table of the trials without their parameters."""
-    simple = [{key: value for key, value in row.items() if _is_simple(value)} for row in rows]
-    return [Block(title, "trials", [], [], pictures(rows)), *_table(f"{title}, one by one", simple)]
+    """A search: its pictures, and a table of the trials without their parameters, those that took longest first."""
+    dear = list(reversed(STAGES))
+    ordered = sorted(rows, key=lambda row: dear.index(row["stage"]) if row["stage"] in dear else len(dear))
+    simple = [{key: value for key, value in row.items() if _is_simple(value)} for row in ordered]
+    cut = f"; {len(rows) - MOST:,} of {len(rows):,} are left out" if len(rows) > MOST else ""
+    return [Block(title, "trials", [], [], pictures(rows)), *_table(f"{title}, one by one{cut}", simple)]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[Block]:

@@ -17,6 +17,8 @@ Profile = Literal["smoke", "default", "full", "ablations"]  # ablations stand on
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 DeploymentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]  # the page has it in a shell command
+Time = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|\+00:00)$")]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 
 
@@ -235,7 +237,7 @@ class Method(Strict):
 class Code(Strict):
     """Which version of the code made it; none where there was no git or no lock."""
 
-    commit: str | None
+    commit: Commit | None
     dirty: bool | None
     lock_sha256: Sha256 | None = Field(description="hash of requirements.lock")
     referee_sha256: Sha256 | None = Field(
@@ -251,7 +253,7 @@ class Record(Strict):
     profile: Profile
     task: Name
     exam_sha256: Sha256 = Field(description="hash of the exam split's texts and labels")
-    created: str = Field(description="UTC, ISO 8601")
+    created: Time = Field(description="UTC, ISO 8601")
     method: Method
     code: Code
     machine: Machine

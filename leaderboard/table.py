@@ -15,6 +15,7 @@ from leaderboard.schema import Deployment, Interval, Record
 from leaderboard.statistics import faster
 from leaderboard.store import Board
 
+OF_ONE_MACHINE = ("p50", "p90", "p50_all", "throughput", "cpu", "mwh", "mg")  # never compared with another machine's
 REFERENCE = ("torch-fp32", "onnx-fp32")  # the teacher's forms that may be the 100 % row, best first
 
 
@@ -32,7 +33,7 @@ class Row:
     figures: dict[str, Figure]
     missing: dict[str, str] = field(default_factory=dict)
     noise_floor: float = 0.0  # of its timings, the largest over the tasks, as a fraction
-    machines: frozenset[str] = frozenset()  # that it was timed on
+    timed: tuple[tuple[str, str | None], ...] = ()  # on which machine and how (hash of the settings), task by task
 
     def text(self, column: Column) -> str:
         """The cell in the terminal: "~12.3", or "–" where it is missing."""
@@ -85,13 +86,15 @@ def _shared(signs: str, ranks: Sequence[int | None], i: int) -> Literal["", "=",
 
 
 def speed_verdicts(rows: Sequence[Row]) -> list[str]:
-    """As for scores, one sign a row in a string a row: > faster, < slower, = a tie, ? not timed both on one machine."""
+    """As for scores, one sign a row in a string a row: > faster, < slower, = a tie, ? not timed both on one machine in
+    the same way.
+    """
     signs = {"better": suite.BETTER, "worse": suite.WORSE, "tied": suite.TIED}
     speeds = [_speed_interval(row) for row in rows]
     return [
         "".join(
             suite.UNTESTABLE
-            if not (a and b and one.machines == other.machines)
+            if not (a and b and one.timed == other.timed)
             else signs[faster(a, b, max(one.noise_floor, other.noise_floor))]
             for other, b in zip(rows, speeds, strict=True)
         )
@@ -155,12 +158,12 @@ def _row(
     if len(found) == len(board.grid.tasks):
         same_machine = _same_machine(board, records)
         figures |= aggregate.size(found, _reference(board)) | aggregate.times(found.values(), same_machine)
-        figures |= aggregate.use(found.values())
+        figures |= aggregate.use(found.values(), same_machine)
         absent = "not measured"
     if len(records) == len(board.grid.tasks):
         figures |= aggregate.making([run for record in records.values() for run in record.runs])
     if not _same_machine(board, records):
-        missing |= dict.fromkeys(("p50", "p90", "p50_all", "throughput"), "timed on another machine than the teacher")
+        missing |= dict.fromkeys(OF_ONE_MACHINE, "measured on another machine than the teacher")
     said = next(iter(records.values())).method if records else None
     return Row(
         id=f"{method}.{deployment}",
@@ -172,7 +175,7 @@ def _row(
         shared=shared,
         figures={key: figure for key, figure in figures.items() if figure is not None},
         noise_floor=max((form.cost.noise_floor for form in found.values()), default=0.0),
-        machines=frozenset(record.machine.id for record in records.values()),
+        timed=tuple((record.machine.id, record.config_sha256.get("measurement")) for record in records.values()),
         missing={key: missing.get(key) or _why(key, absent, figures) for key in _absent_keys(board, figures)},
     )
 

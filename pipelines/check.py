@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.checks import Answer, Problem, Submission, check
+from leaderboard.checks.history import PARAMS
 from leaderboard.checks.records import RULES as RECORD_RULES
 from leaderboard.checks.records import SIGMAS, surprise
 from leaderboard.metrics import METRICS
-from pipelines import params, sandbox
+from pipelines import params, sandbox, workspace
 from pipelines.errors import UserError
 from pipelines.guard import breaches
 from pipelines.params import paths
@@ -58,8 +60,9 @@ def submission(name: str, base: str | None = None) -> Submission:
     if not folder.is_dir():
         there = sorted(path.parent.name for path in Path("submissions").glob("*/card.yaml"))
         raise UserError(f"No folder {folder}: `bench new {name}` begins one{params.nearest(name, there)}")
+    _known_base(base)
     settings = params.load()
-    taken = {path.stem for path in Path("baselines").glob("[a-z]*.py")} | set(params.RESERVED)
+    taken = {path.stem for path in Path("baselines").glob("[a-z]*.py")} | params.RESERVED | workspace.rows()
     return Submission(
         name=name,
         folder=folder,
@@ -69,6 +72,22 @@ def submission(name: str, base: str | None = None) -> Submission:
         data=_texts(list(settings.tasks)),
         base=base,
     )
+
+
+def _known_base(base: str | None) -> None:
+    """UserError where git knows no such commit, or there are no settings in it to compare with."""
+    if base is None:
+        return
+    asked = ["git", "rev-parse", "--verify", "--quiet", f"{base}:{PARAMS}"]
+    try:
+        known = bool(base) and not subprocess.run(asked, capture_output=True, timeout=20).returncode
+    except (OSError, subprocess.SubprocessError):
+        known = False
+    if not known:
+        raise UserError(
+            f"--base is {base!r}, in which git finds no {PARAMS}: give a commit or branch of this project, "
+            "such as origin/main."
+        )
 
 
 def answers(given: Submission) -> list[Answer]:

@@ -36,7 +36,7 @@ def new(name: str, kind: str) -> None:
             f"{name!r} is no name: lower-case letters, digits and `_`, a letter first, at most 40."
         ) from None
     folder, settings = Path("submissions", name), params.load()
-    rows = (*settings.methods, *settings.submitted, *params.RESERVED)
+    rows = {*settings.methods, *settings.submitted, *params.RESERVED, *workspace.rows()}
     if folder.exists() or name in rows or Path("baselines", f"{name}.py").exists():
         raise UserError(f"{name!r} is taken: choose another name.")
     words = {"NAME": name, "KIND": kind, "AUTHOR": _author(), "HARDWARE": platform.processor() or platform.machine()}
@@ -96,8 +96,10 @@ def run(name: str, profile: str) -> int:
         targets += [f"compress@teacher-{task}-{own.seeds[0]}" for task in own.tasks]
     if targets and (code := workspace.run(profile, targets)):
         return code
-    if kind == "artifact" and (code := _stage(folder, "brought", name)):
-        return code
+    if kind == "artifact":
+        if code := _stage(folder, "brought", name):
+            return code
+        workspace.bring_back(profile, folder)  # again: these records are no stage's
     return _stage(folder, "board")  # not by DVC, to which the board depends on every other method's records too
 
 

@@ -22,7 +22,7 @@ from openautoglm.artifact import file_sha256
 from openautoglm.task import Budget, Task
 from pipelines import caged, methods, params, workspace
 from pipelines.errors import UserError
-from pipelines.files import read_json, write_text
+from pipelines.files import read_model, write_text
 from pipelines.params import Params, paths
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a mistake in the command is told at once
@@ -128,7 +128,7 @@ def finished(path: Path, made_from: dict[str, Any]) -> list[Trial]:
     """The trials that are done already; none where they were made from other code, data or teacher."""
     if not path.is_file():
         return []
-    found = Tuning.model_validate(read_json(path))
+    found = read_model(path, Tuning)
     if found.made_from == made_from:
         return found.trials
     changed = sorted(key for key in made_from if found.made_from.get(key) != made_from[key])

@@ -28,10 +28,15 @@ def run(profile: str, targets: list[str]) -> int:
         return repro(Path(), targets)
     folder = lay(profile, Path(".work") / profile)
     code = repro(folder, targets)
+    bring_back(profile, folder)
+    return code
+
+
+def bring_back(profile: str, folder: Path) -> None:
+    """Copy the records of a profile that are to be published from its folder."""
     made = folder / paths.results(profile)
     if profile in PUBLISHED and made.is_dir():
         shutil.copytree(made, paths.results(profile), dirs_exist_ok=True, copy_function=_copy)
-    return code
 
 
 def lay(profile: str, folder: Path) -> Path:
@@ -65,6 +70,13 @@ def overlaid(profile: str) -> dict[str, Any]:
         if row not in rows and isinstance(entry, dict)
     }
     return laid | {"methods": laid["methods"] | started}
+
+
+def rows() -> set[str]:
+    """The rows that any profile sets, as its own YAML names them: an ablation is a published method too."""
+    said = [yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in Path("profiles").glob("*.yaml")]
+    tables = [profile.get(table) or {} for profile in said for table in ("methods", "submitted")]
+    return {row for table in tables for row, entry in table.items() if entry is not None}
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import yaml
 
 from leaderboard.checks.subject import Problem, Submission
+from leaderboard.schema import PROFILES
 
 PARAMS = "params.yaml"
 TABLES = ("methods", "submitted")
@@ -33,7 +34,9 @@ def scope(given: Submission) -> Iterator[Problem]:
 
 def _is_own(given: Submission, path: str) -> bool:
     parts = path.split("/")
-    record = parts[:2] == ["leaderboard", "results"] and len(parts) == 5 and parts[3] == given.name
+    # of the profiles that the rules on records read: what stands in ablations/, search/ or tuning/ is looked at by none
+    record = parts[:2] == ["leaderboard", "results"] and len(parts) == 5 and parts[2] in PROFILES
+    record = record and parts[3] == given.name
     return record or (parts[:2] == ["submissions", given.name] and len(parts) > 2)
 
 

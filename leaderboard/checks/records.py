@@ -96,8 +96,8 @@ def units(given: Submission) -> Iterator[Problem]:
 
 
 def grid(given: Submission) -> Iterator[Problem]:
-    """Every task of a profile is there, in every deployment, with the seeds of the teacher's record and its launches at
-    least.
+    """Every task of a profile is there, in every deployment, with the seeds of the teacher's record (of a brought
+    artifact, the first) and its launches at least.
     """
     for profile in {entry.profile for entry in given.entries}:
         asked = {path.stem for path in (given.results / profile / "tasks").glob("*.json")}
@@ -112,7 +112,7 @@ def grid(given: Submission) -> Iterator[Problem]:
         if missing := sorted(set(given.forms) ^ set(record.deployments)):
             yield Problem(where, f"deployments missing or unasked: {', '.join(missing)}", _again(given))
         if teacher := given.teacher(record):
-            seeds, fewest = {run.seed for run in teacher.runs}, given.fewest_launches[record.profile]
+            seeds, fewest = _seeds(given, teacher), given.fewest_launches[record.profile]
             for form, deployment in record.deployments.items():
                 if {q.seed for q in deployment.quality} != seeds or len(deployment.quality) != len(seeds):
                     yield Problem(where, f"{form}: not the seeds {sorted(seeds)}", _again(given))
@@ -266,6 +266,12 @@ def tier(given: Submission) -> Iterator[Problem]:
         if given.card and record.method.submitted != (given.card.kind == "result"):
             seen = f"submitted is {str(record.method.submitted).lower()}, and the card's kind is {given.card.kind}"
             yield Problem(given.short(entry.path), seen, "set method.submitted to true in the records of a result")
+
+
+def _seeds(given: Submission, teacher: Record) -> set[int]:
+    """The seeds that are asked for: a brought artifact was made once, elsewhere, and stands beside the first."""
+    brought = given.card is not None and given.card.kind == "artifact"
+    return {run.seed for run in teacher.runs[: 1 if brought else None]}
 
 
 def _again(given: Submission) -> str:

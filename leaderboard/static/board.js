@@ -113,7 +113,10 @@
     } else if (dialog.open) dialog.close();
   };
   // the best of a line: where a verdict is known, only who is better than each of the others; of a task alone, no one
-  const told = { score: data.verdicts, gap: data.verdicts, kept: data.verdicts, faster: data.speeds, p50: data.speeds };
+  const told = {
+    score: data.verdicts, gap: data.verdicts, kept: data.verdicts,
+    faster: data.speeds, faster_int8: data.speeds, p50: data.speeds,
+  };
   const leads = (row, key, others, better) => {
     if (key in told) return others.every((other) => told[key]?.[row.at][other.at] === ">");
     const behind = (other) => better === "high" ? other.values[key] < row.values[key] : other.values[key] > row.values[key];

@@ -133,9 +133,15 @@ def _tuning(found: Tuning, record: Record | None) -> dict[str, Any]:
 
 
 def _commands(board: Board, name: str, records: dict[str, Record]) -> list[str]:
-    """What a reader types in a clone of the project to make the method's records again."""
+    """What a reader types in a clone of the project to make the method's records again; nothing for a result."""
+    if any(record.method.submitted for record in records.values()):
+        return []
     newest = max(records.values(), key=lambda record: record.created, default=None)
     checkout = [f"git checkout {newest.code.commit}"] if newest and newest.code.commit else []
-    run = "dvc repro" if board.profile == "default" else f"bench run --profile {board.profile}"
-    cells = " ".join(f"record@{name}-{task}" for task in records)
-    return [*checkout, "make setup && . .venv/bin/activate", f"{run} {cells}", "make board"]
+    profile = "" if board.profile == "default" else f" --profile {board.profile}"
+    if any(record.runs for record in records.values()):
+        cells = " ".join(f"record@{name}-{task}" for task in records)
+        run = f"bench run{profile} {cells}" if profile else f"dvc repro {cells}"
+    else:  # a brought artifact: no stage makes it
+        run = f"bench run {name}{profile}"
+    return [*checkout, "make setup && . .venv/bin/activate", run, "make board"]

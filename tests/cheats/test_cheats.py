@@ -15,6 +15,7 @@ from leaderboard.checks import check
 from pipelines import check as checking
 from pipelines import sandbox
 from tests.cheats.submissions import CHEATS, FORMS, NAME, RULES, TASK, World, honest
+from tests.leaderboard import records
 
 LIMITS = sandbox.Limits(wall_s=20, memory_mb=600, file_mb=5, disk_mb=100)
 # What the code does once it is loaded -> the rule that tells. Reading the source would have found them all.
@@ -60,6 +61,18 @@ def broken(world: World) -> dict[str, list]:
 
 def test_an_honest_submission_breaks_no_rule(world):
     assert broken(world) == {}
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("method", True), ("artifact", False)])
+def test_a_brought_artifact_has_the_first_seed_alone(world, kind, asked):
+    teacher = {"teacher": records.METHODS["teacher"]}
+    records.write(world.root / "results", methods=teacher, tasks=(TASK,), examples=400, seeds=(0, 1, 2))
+    card = world.folder / "card.yaml"
+    card.write_text(card.read_text().replace("kind: method", f"kind: {kind}"))
+    [grid] = [rule for rule in KNOWN if rule.__name__ == "grid"]
+    assert any("seeds [0, 1, 2]" in problem.seen for problem in grid(world.submission)) == asked
+    if not asked:
+        assert list(grid(world.submission)) == []
 
 
 @pytest.mark.parametrize("cheat", CHEATS)

@@ -126,6 +126,16 @@ def test_a_search_shows_its_budgets_its_trials_and_what_it_found(site):
     assert "What openautoglm search tried" not in page(site, "tinybert")
 
 
+def test_a_search_whose_best_was_not_measured_is_drawn_all_the_same(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    path = own / "search/open_autoglm/movie.json"
+    search = schema.Search.model_validate_json(path.read_bytes())
+    bare = search.best.model_copy(update={"ms": None, "bytes": None})
+    records.save(path, search.model_copy(update={"best": bare}))
+    grid = store.Grid(["teacher", "open_autoglm"], ["movie"], GRID.deployments)
+    assert "Found: – ms, – MB" in page(render.build(own, grid, tmp_path / "site").parent, "open_autoglm")
+
+
 def test_the_curve_is_of_the_rates_tried_with_several_passes(results, site):
     found = store.load(results, GRID).tuning["albert", "movie"]
     assert drawings.by_passes(found) == [(1, pytest.approx(100 * 0.85 / 0.95)), (4, pytest.approx(100 * 0.90 / 0.95))]

@@ -144,3 +144,16 @@ def test_nothing_else_may_be_added(repository):
     (repository / "leaderboard/results/default/albert/bbc.json").write_text("{}")
     (repository / "conftest.py").write_text("import os")
     assert said(repository)["scope"] == ["conftest.py", "leaderboard/results/default/albert/bbc.json"]
+
+
+@pytest.mark.parametrize("where", ["ablations", "search", "tuning"])
+def test_results_that_no_rule_on_records_reads_are_not_its_own(repository, where):
+    name = f"leaderboard/results/{where}/mine/movie.json"
+    (repository / name).parent.mkdir(parents=True)
+    (repository / name).write_text("new\n")
+    assert said(repository)["scope"] == [name]
+    for arguments in (["add", "-A"], ["commit", "-qm", "published"]):
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repository)]
+        subprocess.run([*git, *arguments], check=True)
+    (repository / name).write_text("edited\n")
+    assert said(repository)["published"] == [name]

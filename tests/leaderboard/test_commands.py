@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from leaderboard import store
@@ -32,3 +33,16 @@ def test_another_profile_is_run_in_its_own_folder(tmp_path):
     )
     board = store.load(tmp_path, store.Grid(["teacher"], ["movie"], records.DEPLOYMENTS), "full")
     assert "bench run --profile full record@teacher-movie" in method._commands(board, "teacher", board.of("teacher"))
+
+
+def test_a_brought_artifact_is_measured_again_and_a_result_is_not(tmp_path):
+    name = "albert"
+    records.write(tmp_path, methods={name: records.METHODS[name]}, tasks=("movie",), examples=20)
+    board = store.load(tmp_path, store.Grid([name], ["movie"], records.DEPLOYMENTS))
+    brought = {"movie": board.of(name)["movie"].model_copy(update={"runs": []})}
+    assert f"bench run {name}" in method._commands(board, name, brought)
+    beside = replace(board, profile="full")
+    assert f"bench run {name} --profile full" in method._commands(beside, name, brought)
+    submitted = board.of(name)["movie"].method.model_copy(update={"submitted": True})
+    result = {"movie": board.of(name)["movie"].model_copy(update={"method": submitted})}
+    assert method._commands(board, name, result) == []

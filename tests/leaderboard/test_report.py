@@ -78,3 +78,11 @@ def test_a_search_is_drawn_with_what_was_trained_apart_from_what_was_not():
     assert [dot.y for dot in tried.dots] == sorted(dot.y for dot in tried.dots)  # less loss is lower on the paper
     assert len(one_by_one.lines) == 6
     assert "params" not in one_by_one.head
+
+
+def test_of_a_long_search_the_trials_that_were_trained_are_shown_and_the_title_says_what_is_not():
+    trials = [trial("cheap", ms, 5e6, 0.3, None) for ms in range(1, 251)]
+    trials += [trial("short", 2.0, 8e6, 0.1, 0.8), trial("full", 2.0, 8e6, 0.1, 0.9)]
+    _, table = blocks({"trials": trials})
+    assert table.title == "trials, one by one; 52 of 252 are left out"
+    assert [line[0][0] for line in table.lines[:3]] == ["full", "short", "cheap"]

@@ -138,19 +138,27 @@ def test_the_teachers_spread_over_seeds(tmp_path):
     assert table.seed_scores(board, "albert", "onnx-fp32") == []
 
 
-def test_milliseconds_of_another_machine_are_not_shown_but_the_paired_ratio_is(own):
+def test_what_another_machine_took_is_not_shown_but_memory_and_the_paired_ratio_are(own):
     for task in GRID.tasks:
         change(own / f"default/albert/{task}.json", lambda raw: raw["machine"].update(id="ffffffffffff"))
     row = table.build(store.load(own, GRID)).row("albert", "onnx-int8")
     assert row
-    assert "faster" in row.figures
-    assert "p50" not in row.figures
-    assert row.missing["p50"] == "timed on another machine than the teacher"
+    assert {"faster", "memory"} <= row.figures.keys()
+    for key in ("p50", "throughput", "cpu", "mwh", "mg"):
+        assert key not in row.figures
+        assert row.missing[key] == "measured on another machine than the teacher"
 
 
-def test_speeds_of_two_machines_are_never_compared(own):
-    for task in GRID.tasks:
-        change(own / f"default/albert/{task}.json", lambda raw: raw["machine"].update(id="ffffffffffff"))
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda raw: raw["machine"].update(id="ffffffffffff"),
+        lambda raw: raw.update(config_sha256={"measurement": "f" * 64}),
+    ],
+    ids=["on another machine", "in another way"],
+)
+def test_speeds_are_compared_only_of_rows_timed_on_one_machine_in_the_same_way(own, edit):
+    change(own / "default/albert/bbc.json", edit)
     made = table.build(store.load(own, GRID))
     there = [row.method == "albert" for row in made.rows]
     for i, signs in enumerate(table.speed_verdicts(made.rows)):

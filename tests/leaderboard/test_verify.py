@@ -76,6 +76,14 @@ def test_a_figure_that_was_edited_is_doubted(row, name):
     assert list(rederive.doubts(edit(record, EDITS[name]), card))
 
 
+def test_a_brought_artifact_without_a_run_is_compared_with_what_was_scored(row):
+    record, card = row
+    brought = edit(record, lambda raw: raw.update(runs=[]))
+    assert list(rederive.doubts(brought, card)) == []
+    other = edit(brought, EDITS["the artifact"])
+    assert [doubt.item for doubt in rederive.doubts(other, card)] == [f"{FORM}: artifact"]
+
+
 def test_one_byte_of_a_sealed_record_is_found_wherever_it_is(row):
     raw = bytearray(sealed(row[0]).encode())
     assert fits(bytes(raw))

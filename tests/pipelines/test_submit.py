@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from leaderboard.submission import read_card
 from pipelines import check, cli, params, sandbox, submit
 from pipelines.errors import UserError
+from pipelines.params import paths
 from tests.conftest import copy_project
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,52 @@ def test_a_name_cannot_be_taken_twice(project):
     params.load.cache_clear()
     with pytest.raises(UserError, match="taken"):
         submit.new("mine", "artifact")
+
+
+def test_the_rows_of_profiles_are_taken_and_a_row_of_its_own_is_not(project):
+    Path("profiles").mkdir()
+    Path("profiles/p.yaml").write_text("methods: {albert_wide: {method: albert}, gone: null}\n")
+    with pytest.raises(UserError, match="taken"):
+        submit.new("albert_wide", "method")
+    submit.new("mine", "method")
+    params.load.cache_clear()
+    taken = check.submission("mine").taken
+    assert {"albert", "albert_wide", "tasks"} <= taken
+    assert not {"mine", "gone"} & taken
+
+
+def test_a_base_that_git_does_not_know_is_one_message(project):
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "base"]):
+        subprocess.run([*git, *arguments], check=True)
+    submit.new("mine", "method")
+    params.load.cache_clear()
+    assert check.submission("mine", "HEAD").base == "HEAD"
+    for base in ("nonsense", "--help", ""):
+        with pytest.raises(UserError, match=f"--base is '{base}', .* such as origin/main"):
+            check.submission("mine", base)
+
+
+def test_the_records_of_a_brought_artifact_come_back_from_the_folder_of_a_profile(project, monkeypatch):
+    submit.new("mine", "artifact")
+    params.load.cache_clear()
+    folder = project / ".work/full"
+    folder.mkdir(parents=True)
+    text = Path("params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("profile: default", "profile: full"))
+    monkeypatch.setattr(submit.workspace, "lay", lambda profile, where: folder)
+    monkeypatch.setattr(submit.workspace, "run", lambda profile, targets: 0)
+    record = paths.record("full", "mine", "movie")
+
+    def stage(where, *command):
+        if command == ("brought", "mine"):
+            (where / record).parent.mkdir(parents=True)
+            (where / record).write_text("made")
+        return 0
+
+    monkeypatch.setattr(submit, "_stage", stage)
+    assert submit.run("mine", "full") == 0
+    assert record.read_text() == "made"
 
 
 def test_what_new_writes_keeps_every_rule_and_runs(project, capsys, monkeypatch):

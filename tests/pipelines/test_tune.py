@@ -152,6 +152,12 @@ def test_the_code_of_a_submission_is_not_run_here(project, monkeypatch):
         tune.tune(["mine"], ["movie"])
 
 
+def test_a_file_that_holds_no_trials_is_one_message(tmp_path):
+    (tmp_path / "movie.json").write_text('{"trials": 1}')
+    with pytest.raises(UserError, match=r"movie.json is no Tuning"):
+        tune.finished(tmp_path / "movie.json", {})
+
+
 def test_a_missing_teacher_names_the_command(project):
     (paths.finetuned("movie", 0) / "model/model.safetensors").unlink()
     with pytest.raises(UserError, match="run `dvc repro finetune@movie-0`"):

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         message = f"{error.strerror or error}: {error.filename or 'while writing'}."
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        resumes = command in (_compress, _search)
+        print("Stopped." + " The same command goes on from here." * resumes, file=sys.stderr)
         return 130
     print(f"error: {message}", file=sys.stderr)
     return 2
@@ -67,7 +68,7 @@ def _add_texts(add: argparse.ArgumentParser, out: str) -> None:
     add.add_argument("--dev", required=True, type=Path, help="the same, other texts: they choose and check")
     add.add_argument("--out", required=True, type=Path, help=out)
     add.add_argument("--config", type=Path, help="JSON of CompressionConfig's keys")
-    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--seed", type=_seed, default=0)
     add.add_argument("--text", default="text", help="column of the texts (default: %(default)s)")
     add.add_argument("--label", default="label", help="column of the labels (default: %(default)s)")
     add.add_argument("--labels", type=lambda names: names.split(","), help="classes, in the order of the outputs")
@@ -135,8 +136,11 @@ def _add_recommend(commands: argparse._SubParsersAction) -> None:
 
 
 def _recommend(given: argparse.Namespace) -> int:
+    from openautoglm.compress_files import refuse_nameless
     from openautoglm.recommend import recommend
 
+    if given.out:
+        refuse_nameless(given.out)  # before anything is measured
     found = recommend(given.model, memory=given.memory, latency_ms=given.latency, length=given.length)
     print(found.words())
     if given.out:
@@ -155,6 +159,17 @@ def _advise(given: argparse.Namespace) -> int:
 
     print(advise(given.run))
     return 0
+
+
+def _seed(words: str) -> int:
+    """Seeds are multiplied, and torch's have 64 bits."""
+    try:
+        seed = int(words)
+    except ValueError:
+        seed = 2**64
+    if abs(seed) > 2**32:
+        raise argparse.ArgumentTypeError(f"{words!r} is no seed; give a whole number of at most 2^32")
+    return seed
 
 
 def _bytes(words: str) -> float:

@@ -12,7 +12,6 @@ import torch
 
 from leaderboard.aside import replacing, replacing_folder
 from openautoglm import architectures
-from openautoglm.artifact import file_sha256
 from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.distillation.fit import TrainingError
@@ -22,7 +21,7 @@ from openautoglm.export import DEPLOYMENTS
 from openautoglm.side_by_side import compare
 from openautoglm.student import Student, Teacher, parameter_count, refuse_foreign
 from openautoglm.task import Budget, Task
-from openautoglm.task_files import TaskFiles
+from openautoglm.task_files import TaskFiles, digest
 from openautoglm.teachers import as_teacher
 
 
@@ -44,6 +43,7 @@ def compress_files(
         raise UserError(f"Deployment {deployment!r} is unknown; known: {', '.join(sorted(DEPLOYMENTS))}.")
     if not 0 < epochs <= 1000:
         raise UserError(f"--epochs {epochs}: give more than 0, and at most 1000.")
+    refuse_nameless(out)
     refuse_foreign(out, "report.json")
     settings = read_config(config)
     teacher = as_teacher(model)
@@ -51,9 +51,8 @@ def compress_files(
     task = files.task(teacher)
     print(_opening(model, teacher, task))
     budget = Budget.of(epochs, task, BATCH_SIZE)
-    tables = [file_sha256(files.train), file_sha256(files.dev)]
-    made_from = [settings.model_dump(), budget.steps, seed, task.max_length, *tables]
-    student = _train(teacher, task, settings, budget, Session(seed, _checkpoints(out, teacher, made_from)))
+    made_from = [settings.model_dump(), budget.steps, seed, digest(teacher, task)]
+    student = _train(teacher, task, settings, budget, Session(seed, _checkpoints(out, made_from)))
     with replacing_folder(out) as aside:
         artifact = student.export(aside / "artifact", deployment, task=task)
         student.report["measured"] = compare(teacher, student, artifact, deployment, task)
@@ -61,6 +60,12 @@ def compress_files(
         shutil.copy(aside / "student" / "report.json", aside / "report.json")
     shutil.rmtree(_checkpoints_home(out), ignore_errors=True)
     return f"{student.summary()}\n\nWritten: {out}/artifact (to serve), {out}/student (to go on), {out}/report.json"
+
+
+def refuse_nameless(out: Path) -> None:
+    """What is written aside and renamed needs a name of its own."""
+    if out.name in ("", ".."):
+        raise UserError(f"--out {out} has no name of its own. Give a new name, e.g. small or {out / 'small'}.")
 
 
 def _refuse_absent_layers(settings: CompressionConfig, teacher: Teacher) -> None:
@@ -103,12 +108,9 @@ def _train(teacher: Teacher, task: Task, config: CompressionConfig, budget: Budg
     return student
 
 
-def _checkpoints(out: Path, teacher: Teacher, made_from: list[Any]) -> Path:
+def _checkpoints(out: Path, made_from: list[Any]) -> Path:
     """Only a run of the same model, files and settings goes on from the checkpoints of one that was killed."""
-    digest = hashlib.sha256(json.dumps(made_from).encode())
-    for tensor in teacher.model.state_dict().values():
-        digest.update(tensor.contiguous().numpy())
-    return _checkpoints_home(out) / digest.hexdigest()[:16]
+    return _checkpoints_home(out) / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
 def _checkpoints_home(out: Path) -> Path:

@@ -62,8 +62,9 @@ class Bench:
     ) -> None:
         self.teacher, self.task, self.plan, self.whole_rows = teacher, task, dict(plan), whole_rows
         self.config: dict[str, Any] = teacher.model.config.to_dict()
-        self.full = Widths(self.config["num_attention_heads"], self.config["intermediate_size"])
-        self.layers: int = self.config["num_hidden_layers"]
+        layers = architectures.layers(teacher.model)
+        self.full = Widths(max(layer.heads for layer in layers), max(layer.neurons for layer in layers))
+        self.layers = len(layers)
         self.lengths = tuple(sorted({n for n in LENGTHS if n < task.max_length} | {task.max_length}))
         trimmed = {size: self._trimmed(size) for size in vocabularies}
         self._sizes = {size: pieces for size, (pieces, _) in trimmed.items()}
@@ -86,12 +87,19 @@ class Bench:
         """What the costs depend on. JSON types only, so that a saved table's can be compared."""
         graphs = ("onnx_graph", "fusions", "embedding_tables", "four_bits", "slim")
         code = ("export.py", "runtime.py", *(f"quantization/{name}.py" for name in graphs))
-        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+        sizes = {
+            "hidden_size": self.teacher.model.config.hidden_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.full.heads,
+            "intermediate_size": self.full.neurons,
+            "vocab_size": self.config["vocab_size"],
+        }
         return {
             "processor": _processor(),
             "onnxruntime": version("onnxruntime"),
             "code": [artifact.file_sha256(Path(__file__).parent / name)[:12] for name in code],
-            "teacher": {name: self.config[name] for name in sizes},
+            "family": self.config["model_type"],
+            "teacher": sizes,
             "task": [self.task.name, self.task.max_length, self.task.outputs],
             "forms": [list(form) for form in self.forms],
             "whole_rows": self.whole_rows,
@@ -102,16 +110,18 @@ class Bench:
         """A random model of this structure and form of embedding, as an artifact of the plan."""
         from openautoglm.export import export
 
+        pad = self.config.get("pad_token_id")
         config = self.config | {
             "vocab_size": form.pieces,
             "embedding_rank": form.rank or None,
             "embedding_codes": form.codes or None,
             "whole_rows": min(self.whole_rows, form.pieces - 1) if form.codes else None,
-            "max_position_embeddings": min(self.task.max_length, self.config["max_position_embeddings"]),
+            "pad_token_id": pad and min(pad, form.pieces - 1),
             "num_labels": self.task.outputs,
             "slices": [layer._asdict() for layer in structure],
         }
         model = architectures.build(config)
+        architectures.trim_positions(model, self.task.max_length)
         for parameter in model.parameters():  # no two alike, for equal ones are stored once
             torch.nn.init.normal_(parameter, std=0.02)
         if form.codes:  # drawn, too: zeros would pack to nothing

@@ -48,6 +48,10 @@ class Proxy:
         self._forms: dict[tuple[int | None, ...], tuple[Any, Encoded]] = {}
         self._metrics: dict[int | None, Tensor] = {}  # by vocabulary size: codes of all lengths share one
 
+    def prepare(self) -> None:
+        """Compute now what all judgements share, lest the first one seem as long as all of it."""
+        _ = self.importance, self.grams, self.dropping
+
     @cached_property
     def importance(self) -> Importance:
         """Fisher information of the teacher's heads and neurons."""
@@ -84,7 +88,7 @@ class Proxy:
         if form not in self._forms:
             pieces, rank, codes = form
             model, tokenizer = self.teacher.copy(), limited(self.teacher.tokenizer, self.task.max_length)
-            if pieces:
+            if pieces or codes:  # as the compressor: frequent pieces come first, and these keep whole rows
                 tokenizer, old_ids = vocabulary.trim(tokenizer, self.task.train.texts, pieces)
                 vocabulary.keep_rows(model, old_ids)
             table = architectures.word_embedding(model)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from leaderboard.aside import replacing
-from openautoglm import vocabulary
+from openautoglm import architectures, vocabulary
 from openautoglm.config import CompressionConfig
 from openautoglm.cost_table import Form, Widths
 from openautoglm.errors import UserError
@@ -31,6 +31,7 @@ from openautoglm.latency import Bench, interleaved
 from openautoglm.student import Teacher
 from openautoglm.summary import size_in_words
 from openautoglm.task import Split, Task
+from openautoglm.task_files import most_pieces
 from openautoglm.teachers import as_teacher
 
 SHARES = (0.05, 0.3, 0.6, 1.0)  # of heads and neurons, at which the encoder is measured
@@ -135,7 +136,7 @@ def code_counts(teacher: Teacher, whole_rows: int = CompressionConfig().whole_ro
     """Bytes of a coded piece, finer and coarser: the embedding's width by 8 and by 12, or the next fewer that cut it
     evenly. None where most pieces would keep whole rows.
     """
-    width, pieces = teacher.model.config.hidden_size, teacher.model.config.vocab_size
+    width, pieces = architectures.word_embedding(teacher.model).embedding_dim, teacher.model.config.vocab_size
     if pieces <= 2 * whole_rows:
         return []
     most = (max(1, width // share) for share in (8, 12))
@@ -209,9 +210,9 @@ class Parts:
         return Widths(max(1, round(share * full.heads)), max(1, round(share * full.neurons)))
 
     def _share(self, structure: Sequence[Widths]) -> float:
-        """The share of the encoder's weights: a head has four matrices of hidden times its size, a neuron two rows."""
-        full, hidden = self.bench.full, self.bench.config["hidden_size"]
-        attention, ffn = 4 * hidden / full.heads, 2
+        """The share of the encoder's weights."""
+        full, layer = self.bench.full, architectures.layers(self.bench.teacher.model)[0]
+        attention, ffn = layer.attention.unit_weights, layer.ffn.unit_weights
         weights = sum(w.heads * attention + w.neurons * ffn for w in structure)
         return weights / (len(structure) * (full.heads * attention + full.neurons * ffn))
 
@@ -223,8 +224,8 @@ def _key(precision: dict[str, str]) -> str:
 def _task(teacher: Teacher, length: int) -> Task:
     """Texts of the vocabulary's own words, about `length` word pieces each: times do not depend on what a text says."""
     config, tokenizer = teacher.model.config, teacher.tokenizer
-    if not 4 <= length <= getattr(config, "max_position_embeddings", length):
-        raise UserError(f"--length {length}: give 4 to {config.max_position_embeddings} word pieces.")
+    if not 4 <= length <= (most := most_pieces(config)):
+        raise UserError(f"--length {length}: give 4 to {most} word pieces.")
     words = [tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())]
     words = [word.strip() for word in words if word.strip() and not word.startswith("##")]
     random.Random(0).shuffle(words)

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from leaderboard.aside import replacing
 from openautoglm.cost_table import Table, Widths
 from openautoglm.knapsack import Infeasible, Level, solve
 
@@ -141,9 +142,11 @@ class Journal:
         self.path = path
         self.trials: list[Trial] = []
         if path.is_file():
-            whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+            *whole, half = path.read_text(encoding="utf-8").split("\n")
             self.trials = [_trial(json.loads(line)) for line in whole]
-            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+            if half:
+                with replacing(path) as aside:
+                    aside.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
 
     def add(self, trial: Trial) -> Trial:
         """Keep a trial."""
@@ -227,7 +230,7 @@ class Ladder:
         for number in range(len(done), self.trials):
             if self._left() - longest < (1 - CHEAP_SHARE) * self.seconds:
                 return
-            study.sampler = optuna.samplers.TPESampler(seed=self.seed * 100_003 + number, multivariate=True)
+            study.sampler = optuna.samplers.TPESampler(seed=(self.seed * 100_003 + number) % 2**32, multivariate=True)
             asked = study.ask(distributions)
             trial = self.journal.add(self._judged(number, asked.params))
             longest = max(longest, trial.seconds)

@@ -2,37 +2,46 @@
 
 out/costs.json     the cost table of this machine       out/trials.jsonl   every trial, as it ended
 out/config.json    what was found                       out/search.json    what was asked, found and tried
+out/asked.json     what was asked, and of what: other trials are not mixed with these
+out/checkpoints/   the trial that a kill interrupted
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from leaderboard.aside import replacing
 from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
-from openautoglm.cost_table import LatencyError, Widths
+from openautoglm.cost_table import Widths
 from openautoglm.distillation.data import encode
+from openautoglm.distillation.fit import TrainingError
 from openautoglm.distillation.session import Session, open_session
 from openautoglm.errors import UserError
 from openautoglm.latency import Bench, of_codes, table_of
 from openautoglm.proxy import Proxy
 from openautoglm.recommend import code_counts, machine
-from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Trial
+from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Stage, Trial
 from openautoglm.student import Teacher
 from openautoglm.task import Budget, Task
-from openautoglm.task_files import TaskFiles
+from openautoglm.task_files import TaskFiles, digest
 from openautoglm.teachers import as_teacher
 
 VOCABULARIES: tuple[int | None, ...] = (4000, 8000, 16000, None)
 RANKS: tuple[int | None, ...] = (None, 64)
+FAMILIES = ("bert", "distilbert", "glm", "roberta")  # ALBERT's sub-layers cannot be dropped
 TRAINING = 4.0  # a pass over a text with gradients, in passes without
 
 
@@ -58,16 +67,33 @@ def search_files(
     for name, value in given.items():
         if not 0 < value < math.inf:
             raise UserError(f"--{name} {value}: give more than 0.")
+    if not find_spec("optuna"):
+        raise UserError("search needs optuna, which is not installed: pip install '.[search]'")
     base = read_config(config)
     teacher = as_teacher(model)
+    _refuse_other_families(teacher)
     task = files.task(teacher)
     out.mkdir(parents=True, exist_ok=True)
     try:
         return Search(teacher, task, base, out, Limits(latency, size, length or _typical(teacher, task))).run(
             seconds=seconds, trials=trials, epochs=epochs, seed=seed
         )
-    except LatencyError as error:
+    except (TrainingError, ValueError) as error:  # a busy machine; what a step of a trial does not know
         raise UserError(str(error)) from None
+
+
+def _refuse_other_families(teacher: Teacher) -> None:
+    if (found := teacher.model.config.model_type) not in FAMILIES:
+        raise UserError(
+            f"search drops sub-layers, which {found} does not allow; supported: {', '.join(FAMILIES)}. "
+            "Choose a config by hand, or with `openautoglm recommend`."
+        )
+
+
+def _short_s(cheap: Sequence[Trial], train: int, judging: int) -> float:
+    """What a short trial may take: a usual judgement's time a text, training's share more."""
+    judged = [trial.seconds for trial in cheap if trial.structure is not None]
+    return TRAINING * statistics.median(judged) * train / judging if judged else 0.0
 
 
 def _typical(teacher: Teacher, task: Task) -> int:
@@ -97,6 +123,7 @@ class Search:
         )
         table = table_of(bench, self.out / "costs.json")
         proxy = Proxy(self.teacher, self.task, whole_rows=self.base.whole_rows)
+        proxy.prepare()
         sizes = {asked: bench.pieces(asked) for asked in VOCABULARIES}
         forms = {
             _name(form): form
@@ -114,23 +141,18 @@ class Search:
             sizes,
         )
         journal = Journal(self.out / "trials.jsonl")
-
-        def short_s() -> float:
-            judged = max((trial.seconds for trial in journal.of("cheap")), default=0.0)
-            return TRAINING * judged * len(self.task.train) / len(proxy.judging)
-
         ladder = Ladder(
             space,
             journal,
             judge=lambda structure, form: proxy.loss(structure, *form),
             train=lambda structure, form, stage: self._train(
-                structure, form, 1.0 if stage == "short" else epochs, seed
+                structure, form, stage, 1.0 if stage == "short" else epochs, seed
             ),
             seconds=seconds - (time.monotonic() - start),
             trials=trials,
             seed=seed,
             epochs=epochs,
-            short_s=short_s,
+            short_s=lambda: _short_s(journal.of("cheap"), len(self.task.train), len(proxy.judging)),
         )
         best = ladder.run()
         if best is None or best.structure is None:
@@ -147,23 +169,37 @@ class Search:
         found = {"structure": [list(layer) for layer in structure], **form._asdict()}
         return read_config(self.base.model_dump() | found)
 
-    def _train(self, structure: list[Widths], form: Embedding, epochs: float, seed: int) -> float:
-        budget = Budget.of(epochs, self.task, BATCH_SIZE)
-        with open_session(Session(seed)):
-            student = AutoCompressor(self.teacher, self.config(structure, form)).run(self.task, budget)
-        return student.evaluate(self.task.dev)[self.task.metrics[0]]
+    def _train(self, structure: list[Widths], form: Embedding, stage: Stage, epochs: float, seed: int) -> float:
+        """The score on dev. Killed, the same trial goes on from its checkpoints."""
+        config, budget = self.config(structure, form), Budget.of(epochs, self.task, BATCH_SIZE)
+        checkpoints = self._checkpoints(stage, config)
+        torch.manual_seed(seed)
+        with open_session(Session(seed, checkpoints)):
+            student = AutoCompressor(self.teacher, config).run(self.task, budget)
+        score = student.evaluate(self.task.dev)[self.task.metrics[0]]
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return score
+
+    def _checkpoints(self, stage: Stage, config: CompressionConfig) -> Path:
+        """All else that a trial is made from is the same for all of this folder."""
+        candidate = hashlib.sha256(json.dumps(config.model_dump()).encode()).hexdigest()[:16]
+        return self.out / "checkpoints" / f"{stage}-{candidate}"
 
     def _same(self, asked: dict[str, Any]) -> None:
-        """Trials of other budgets or settings are not mixed with these."""
-        path = self.out / "asked.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(asked)):
-            raise UserError(f"{self.out} holds a search with other settings ({path.name}). Give a new --out.")
+        """Trials of other budgets, settings, models or texts are not mixed with these."""
+        path, whole = self.out / "asked.json", asked | {"of": digest(self.teacher, self.task)}
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(whole)):
+            raise UserError(
+                f"{self.out} holds a search with other settings, or of another model or other texts ({path.name}). "
+                "Give a new --out."
+            )
         with replacing(path) as aside:
-            aside.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+            aside.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
     def _write(self, best: Trial, journal: Journal, form: Embedding, asked: dict[str, Any]) -> str:
         assert best.structure
-        found = self.config(best.structure, form).model_dump(exclude_defaults=True)
+        # null is said, too: the config may be laid over another one, which has a value there
+        found = self.config(best.structure, form).model_dump(exclude_defaults=True) | form._asdict()
         trials = [asdict(trial) for trial in journal.trials]
         report = {"machine": machine(), "asked": asked, "best": asdict(best), "trials": trials}
         for name, content in (("config.json", found), ("search.json", report)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,24 @@ class TaskFiles:
         )
 
 
+def digest(teacher: Teacher, task: Task) -> str:
+    """Of all that a run is made from but its settings: only runs with the same one go on from one another."""
+    facts: list[Any] = [task.kind, task.labels, task.metrics, task.max_length, teacher.tokenizer.to_str()]
+    facts.append(teacher.model.config.to_dict())
+    facts += [[split.texts, split.labels.tolist()] for split in (task.train, task.dev)]
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, tensor in teacher.model.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.contiguous().numpy())
+    return found.hexdigest()
+
+
+def most_pieces(config: Any) -> int:
+    """Word pieces of the longest text that a model has positions for."""
+    padding = config.pad_token_id + 1 if config.model_type == "roberta" else 0  # its positions begin behind padding
+    return getattr(config, "max_position_embeddings", 512) - padding
+
+
 def _shown(label: Any, names: Sequence[str]) -> str:
     return repr(names[label]) if names else f"{label:g}"
 
@@ -79,15 +99,14 @@ def _split(path: Path, text: str, label: str, kind: str, names: Sequence[str]) -
     kept = [i for i, words in enumerate(texts) if words.strip()]
     if not kept:
         raise UserError(f"{path}: every text is empty. Is {text!r} the right column?")
+    np.random.default_rng(0).shuffle(kept)  # a file may be sorted by label, and a sample is the first texts
     dtype = np.int64 if kind == "classification" else np.float32
     return Split(tuple(texts[i] for i in kept), np.array([numbers[i] for i in kept], dtype=dtype))
 
 
 def _length(teacher: Teacher, texts: list[str], asked: int | None) -> int:
     """The longest text in word pieces, or what was asked; at most what the model has positions for."""
-    config = teacher.model.config
-    padding = config.pad_token_id + 1 if config.model_type == "roberta" else 0  # its positions begin behind padding
-    most = getattr(config, "max_position_embeddings", 512) - padding
+    most = most_pieces(teacher.model.config)
     if asked is not None:
         if not 4 <= asked <= most:
             raise UserError(f"--max-length {asked}: the model reads 4 to {most} word pieces.")

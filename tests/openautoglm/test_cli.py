@@ -10,11 +10,15 @@ import sys
 import numpy as np
 import pytest
 
-from openautoglm import side_by_side
+from openautoglm import cli, side_by_side
 from openautoglm.cli import main
+from openautoglm.compress_files import _checkpoints, compress_files
 from openautoglm.export import export
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, save_model
+from openautoglm.task import Split
+from openautoglm.task_files import TaskFiles
+from openautoglm.teachers import as_teacher
 from openautoglm.vocabulary import trim
 from tests.conftest import make_task, make_teacher
 
@@ -260,3 +264,63 @@ def test_the_prediction_of_bytes_is_that_of_the_real_artifact(place, tmp_path):
         assert expected.bytes == pytest.approx(artifact.size(real), rel=0.05)  # its position table is longer
         assert expected.low_ms <= expected.latency_ms <= expected.high_ms
     assert trim(teacher.tokenizer, task.train.texts, 200)  # the tokenizer is one that recommend may trim
+
+
+def test_a_file_sorted_by_label_is_mixed(place, tmp_path):
+    """What looks at the first texts sees every class, whichever way the user sorted; each call in the same order."""
+    train = make_task("classification").train
+    order = np.argsort(train.labels, kind="stable")
+    write_csv(tmp_path / "t.csv", Split(tuple(train.texts[i] for i in order), train.labels[order]))
+    files, teacher = TaskFiles(tmp_path / "t.csv", tmp_path / "t.csv"), as_teacher(place / "model")
+    task = files.task(teacher)
+    assert set(task.train.labels[:16]) == set(task.dev.labels[:16]) == {0, 1}
+    assert sorted(zip(task.train.texts, task.train.labels, strict=True)) == sorted(
+        zip(train.texts, train.labels, strict=True)
+    )
+    assert files.task(teacher).train.texts == task.train.texts
+
+
+def test_checkpoints_are_of_one_metric_and_order_of_labels(place, tmp_path, monkeypatch):
+    """A killed run of another metric keeps its best weights by that one."""
+    used = []
+
+    def checkpoints(out, made_from):
+        used.append(_checkpoints(out, made_from))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("openautoglm.compress_files._checkpoints", checkpoints)
+    for settings in ({}, {"metric": "macro_f1"}, {"labels": ("1", "0")}, {"max_length": 8}, {}):
+        files = TaskFiles(place / "train.csv", place / "dev.csv", **settings)
+        with pytest.raises(KeyboardInterrupt):
+            compress_files(str(place / "model"), files, tmp_path / "o")
+    assert used[0] == used[-1]
+    assert len(set(used)) == 4
+
+
+def test_a_place_without_a_name_is_one_message(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compress(place, out=".") == 2
+    assert "--out . has no name of its own" in capsys.readouterr().err
+    assert main(["recommend", "--model", str(place / "model"), "--memory", "1MB", "--out", "."]) == 2
+    assert "--out . has no name of its own" in capsys.readouterr().err
+
+
+def test_only_what_goes_on_says_so(place, capsys, monkeypatch):
+    def compressing(_):
+        raise KeyboardInterrupt
+
+    def inspecting(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_compress", compressing)
+    monkeypatch.setattr(cli, "_inspect", inspecting)
+    assert compress(place) == 130
+    assert capsys.readouterr().err == "Stopped. The same command goes on from here.\n"
+    assert main(["inspect", "x"]) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+
+
+def test_a_seed_that_is_none(place, capsys):
+    with pytest.raises(SystemExit):
+        compress(place, seed=10**30)
+    assert "is no seed" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from openautoglm.cost_table import Cost, Form, LatencyError, Table, Widths
 from openautoglm.export import export
 from openautoglm.latency import Bench, Check
 from openautoglm.student import Student
+from tests.conftest import make_task
+from tests.openautoglm import families
 
 PLAN = {"embedding": "int8", "attention": "int8", "ffn": "int8", "head": "int8"}
 TABLE = Table(
@@ -102,3 +104,16 @@ def test_a_coded_embedding_is_as_large_as_that_of_a_real_model(case, tmp_path):
     assert bench.forms[1] == Form(0, pieces, 12)
     assert coded == pytest.approx(artifact.size(real), rel=0.02)
     assert coded != plain
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_layers_of_every_family_are_measured(family, monkeypatch):
+    """Groups of heads, positions behind padding, other names in the config, one layer at every depth."""
+    monkeypatch.setattr(latency, "ROUNDS", 1)
+    task = make_task("classification")
+    bench = Bench(families.teacher(family, task), task, PLAN)
+    assert bench.full == Widths(4, 40)
+    assert bench.layers == (1 if family == "albert" else 3)
+    half = [Widths(2, 20)] * bench.layers
+    whole, less = bench.costs([([bench.full] * bench.layers, bench.forms[0]), (half, bench.forms[0])])
+    assert less.bytes < whole.bytes

@@ -175,3 +175,21 @@ def test_the_structure_of_a_form_has_the_tables_widths(tmp_path):
     assert len(structure) == LAYERS
     assert all(isinstance(layer, Widths) for layer in structure)
     assert structure[2].neurons >= structure[0].neurons  # the last layer matters most
+
+
+def test_any_whole_number_is_a_seed(tmp_path):
+    for seed in (-1, 10**12):
+        (tmp_path / str(seed)).mkdir()
+        assert ladder(tmp_path / str(seed), World(), seed=seed, trials=10).run()
+
+
+def test_a_whole_journal_is_only_read_and_half_a_line_is_replaced_in_one_step(tmp_path):
+    ladder(tmp_path, World(), trials=3).run()
+    path = tmp_path / "trials.jsonl"
+    whole, file = path.read_bytes(), path.stat().st_ino
+    assert Journal(path).trials
+    assert path.stat().st_ino == file
+    path.write_bytes(whole + b'{"sta')
+    Journal(path)
+    assert path.read_bytes() == whole
+    assert path.stat().st_ino != file

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from leaderboard.schema import Search
-from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files
+from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files, vocabulary
 from openautoglm.cli import main
+from openautoglm.config import CompressionConfig
 from openautoglm.cost_table import Cost, Widths
 from openautoglm.distillation import fit
+from openautoglm.distillation.data import encode, limited
+from openautoglm.distillation.fit import TrainingError
+from openautoglm.errors import UserError
 from openautoglm.latency import Bench
 from openautoglm.parts import CodedEmbedding
 from openautoglm.proxy import Proxy
+from openautoglm.search import Embedding, Limits, Trial
 from openautoglm.student import save_model
+from openautoglm.task_files import digest
 from openautoglm.teachers import as_teacher
 from tests.conftest import make_task, make_teacher
+from tests.openautoglm import families
 from tests.openautoglm.test_cli import write_csv
 
 CONFIG = {"pruning_rounds": 1, "learning_rate": 1e-3, "whole_rows": 20, "precision": {"embedding": "int4"}}
@@ -47,6 +55,82 @@ def test_the_judge_knows_every_form_of_embedding(proxy):
     model, _ = proxy.cut(proxy.full, None, None, 3)
     assert isinstance(architectures.word_embedding(model), CodedEmbedding)
     assert proxy.loss(proxy.full, None, None, 3) < 1e-6  # 55 coded pieces need fewer than 256 centroids
+
+
+def test_codes_are_of_the_vocabulary_that_the_compressor_makes(proxy):
+    """Sorted by use, without pieces that never occur: else any rows would be the whole ones."""
+    _, judging = proxy.cut(proxy.full, None, None, 3)
+    tokenizer = limited(proxy.teacher.tokenizer, proxy.task.max_length)
+    trimmed, _ = vocabulary.trim(tokenizer, proxy.task.train.texts, None)
+    assert judging.ids == encode(trimmed, proxy.judging, proxy.task.max_length).ids
+
+
+def test_what_is_computed_once_is_computed_before_the_first_trial(proxy):
+    proxy.prepare()
+    assert {"importance", "grams", "dropping"} <= set(vars(proxy))
+
+
+def test_a_short_trial_takes_what_usual_ones_tell():
+    def cheap(seconds, structure):
+        return Trial("cheap", 0, {}, structure, None, None, None, None, seconds)
+
+    some = [Widths(1, 1)]
+    trials = [cheap(90.0, some), cheap(1.0, some), cheap(2.0, some), cheap(0.001, None)]
+    assert search_files._short_s(trials, 1000, 100) == 4 * 2.0 * 10
+    assert search_files._short_s(trials[3:], 1000, 100) == 0
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A search that can train its candidates, without a ladder."""
+    task = make_task("classification")
+    base = CompressionConfig(pruning_rounds=1, learning_rate=1e-3)
+    return search_files.Search(make_teacher(task, layers=2), task, base, tmp_path, Limits(5.0, 1e6, 8))
+
+
+def test_a_killed_trial_leaves_checkpoints_and_an_ended_one_none(one, monkeypatch):
+    given = ([Widths(2, 16)] * 2, Embedding(), "full", 0.5, 0)
+
+    class Killed(AutoCompressor):
+        def run(self, task, budget=None):
+            super().run(task, budget)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_files, "AutoCompressor", Killed)
+        with pytest.raises(KeyboardInterrupt):
+            one._train(*given)
+    (folder,) = (one.out / "checkpoints").iterdir()
+    assert folder.name.startswith("full-")
+    assert list(folder.glob("*.safetensors"))
+    again = one._train(*given)
+    assert not folder.exists()
+    assert one._train(*given) == again
+
+
+def test_another_model_or_other_texts_are_another_search(one):
+    asked = {"seed": 0}
+    one._same(asked)
+    one._same(asked)
+    assert asked == {"seed": 0}  # search.json has no more than this
+    teacher, task, most = one.teacher, one.task, one.task.max_length
+    fewer = replace(task.dev, texts=task.dev.texts[1:], labels=task.dev.labels[1:])
+    swapped = replace(task.train, labels=1 - task.train.labels)
+    for changed in (
+        {"dev": fewer},
+        {"train": swapped},
+        {"metrics": ("macro_f1",)},
+        {"labels": task.labels[::-1]},
+        {"max_length": most - 1},
+    ):
+        one.task = replace(task, **changed)
+        with pytest.raises(UserError, match="another model or other texts"):
+            one._same(asked)
+    one.task, one.teacher = task, replace(teacher, model=teacher.copy())
+    assert digest(one.teacher, task) == digest(teacher, task)
+    one.teacher.model.classifier.bias.data += 1
+    with pytest.raises(UserError, match="another model or other texts"):
+        one._same(asked)
 
 
 @pytest.fixture
@@ -123,3 +207,25 @@ def budget(place):
     bench = Bench(teacher, task, {"embedding": "int4"}, whole_rows=20)
     half = [Widths(bench.full.heads // 2, bench.full.neurons // 2)] * bench.layers
     return bench.sizes([(half, bench.forms[0])])[0]
+
+
+def test_without_optuna_nothing_is_measured(place, capsys, monkeypatch):
+    monkeypatch.setattr(search_files, "find_spec", lambda name: None)
+    assert search(place) == 2
+    assert "pip install '.[search]'" in capsys.readouterr().err
+    assert not (place / "found").exists()
+
+
+def test_a_trial_that_fails_is_one_message(place, capsys, monkeypatch):
+    def run(*_, **__):
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(search_files.Search, "run", run)
+    assert search(place) == 2
+    assert capsys.readouterr().err == "error: the loss is nan\n"
+
+
+def test_a_family_whose_sub_layers_stay_is_refused(place, capsys, monkeypatch):
+    monkeypatch.setattr(search_files, "as_teacher", lambda _: families.teacher("albert", make_task("classification")))
+    assert search(place) == 2
+    assert "albert does not allow; supported: bert, distilbert, glm, roberta" in capsys.readouterr().err

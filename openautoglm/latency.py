@@ -155,21 +155,22 @@ class Bench:
         return [Widths(width(self.full.heads), width(self.full.neurons)) for _ in range(self.layers)]
 
 
-def table_of(bench: Bench, path: Path) -> Table:
+def table_of(bench: Bench, path: Path, length: int) -> Table:
     """The table saved at `path` where it is of this machine and bench, else a fresh one that passed its check.
 
-    LatencyError where the sum of parts errs by more than TOLERANCE: then no structure should be chosen by it.
+    LatencyError where the sum of parts errs by more than TOLERANCE for texts of `length` word pieces, which structures
+    are chosen for: then none should be chosen by it.
     """
     found = cost_table.load(path)
     if found and found.facts == bench.facts():
         return found
     for _ in range(ATTEMPTS):
         table, check = measure(bench)
-        if check.worst_ms <= TOLERANCE:
+        if (worst := check.worst_ms(table.lengths, length)) <= TOLERANCE:
             table.save(path)
             return table
     raise LatencyError(
-        f"The cost table errs by up to {check.worst_ms:.0%} on {CHECKED} whole models, and {TOLERANCE:.0%} is allowed. "
+        f"The cost table errs by up to {worst:.0%} on {CHECKED} whole models, and {TOLERANCE:.0%} is allowed. "
         "Is the machine busy? Try again when it is quiet."
     )
 
@@ -181,10 +182,9 @@ class Check:
     ms: list[tuple[float, ...]]  # a model, by length
     bytes: list[float]
 
-    @property
-    def worst_ms(self) -> float:
-        """The largest error of a time, whatever its sign."""
-        return max((abs(error) for model in self.ms for error in model), default=0.0)
+    def worst_ms(self, lengths: Sequence[int], length: int) -> float:
+        """The largest error of a time at `length`, whatever its sign; in between, errors are as those of `lengths`."""
+        return max((abs(float(np.interp(length, lengths, model))) for model in self.ms), default=0.0)
 
 
 def measure(bench: Bench, *, checked: int = CHECKED, seed: int = 0) -> tuple[Table, Check]:

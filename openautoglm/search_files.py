@@ -121,7 +121,7 @@ class Search:
             codes=codes,
             whole_rows=self.base.whole_rows,
         )
-        table = table_of(bench, self.out / "costs.json")
+        table = table_of(bench, self.out / "costs.json", self.limits.length)
         proxy = Proxy(self.teacher, self.task, whole_rows=self.base.whole_rows)
         proxy.prepare()
         sizes = {asked: bench.pieces(asked) for asked in VOCABULARIES}

@@ -74,22 +74,23 @@ def test_a_table_is_measured_once_a_machine(bench, tmp_path, monkeypatch):
 
     def measure(bench):
         runs.append(bench)
-        return replace(TABLE, facts=bench.facts()), Check([(0.02,)], [0.0])
+        return replace(TABLE, facts=bench.facts()), Check([(0.02, 0.02)], [0.0])
 
     monkeypatch.setattr(latency, "measure", measure)
     path = tmp_path / "costs.json"
-    assert latency.table_of(bench, path) == latency.table_of(bench, path)
+    assert latency.table_of(bench, path, 16) == latency.table_of(bench, path, 16)
     assert len(runs) == 1
     bench.plan["ffn"] = "fp16"
-    assert latency.table_of(bench, path).facts["plan"]["ffn"] == "fp16"
+    assert latency.table_of(bench, path, 16).facts["plan"]["ffn"] == "fp16"
     assert len(runs) == 2
 
 
-def test_a_table_that_errs_is_not_used(bench, tmp_path, monkeypatch):
+def test_a_table_that_errs_where_it_is_asked_is_not_used(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(latency, "measure", lambda bench: (TABLE, Check([(0.02, -0.2)], [0.0])))
     with pytest.raises(LatencyError, match="errs by up to 20%"):
-        latency.table_of(bench, tmp_path / "costs.json")
+        latency.table_of(bench, tmp_path / "costs.json", 32)
     assert not (tmp_path / "costs.json").exists()
+    assert latency.table_of(bench, tmp_path / "costs.json", 20) == TABLE  # off by 3.5 % there
 
 
 def test_a_coded_embedding_is_as_large_as_that_of_a_real_model(case, tmp_path):

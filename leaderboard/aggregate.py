@@ -26,34 +26,23 @@ def size(found: dict[str, Deployment], teacher: dict[str, Deployment]) -> Figure
     return figures
 
 
-def times(found: Iterable[Deployment], same_machine: bool) -> Figures:
-    """Times faster than the teacher in float32 and in INT8; milliseconds and texts a second, these only where the
-    teacher ran on the same machine.
-    """
+def times(found: Iterable[Deployment]) -> Figures:
+    """Times faster than the teacher in float32 and in INT8; milliseconds and texts a second."""
     costs = [form.cost for form in found]
     noisy = "noisy: more than 40 % of all rounds taken were repeats" if any(c.noisy for c in costs) else ""
-    figures: Figures = {
+    return {
         "faster": _geometric([c.speedup for c in costs], noisy),
         "faster_int8": _geometric([c.speedup_int8 for c in costs], noisy),
+        "p50": _arithmetic([c.latency_p50_ms for c in costs], noisy),
+        "p90": _arithmetic([c.latency_p90_ms for c in costs], noisy),
+        "p50_all": _arithmetic([c.latency_all_cores_p50_ms for c in costs], noisy),
+        "throughput": _mean([c.throughput_texts_per_s for c in costs]),
     }
-    if same_machine:  # milliseconds of two machines are never compared; the ratio was paired, so it stays
-        figures |= {
-            "p50": _arithmetic([c.latency_p50_ms for c in costs], noisy),
-            "p90": _arithmetic([c.latency_p90_ms for c in costs], noisy),
-            "p50_all": _arithmetic([c.latency_all_cores_p50_ms for c in costs], noisy),
-            "throughput": _mean([c.throughput_texts_per_s for c in costs]),
-        }
-    return figures
 
 
-def use(found: Iterable[Deployment], same_machine: bool) -> Figures:
-    """Memory, and what 1,000 texts cost: CPU-seconds, milliwatt-hours, milligrams of CO2e, these only where the teacher
-    ran on the same machine.
-    """
+def use(found: Iterable[Deployment]) -> Figures:
+    """Memory, and what 1,000 texts cost: CPU-seconds, milliwatt-hours, milligrams of CO2e."""
     costs = [form.cost for form in found]
-    memory = Figure(max(c.peak_memory_mb for c in costs))
-    if not same_machine:
-        return {"memory": memory}
     modelled, doubt = _remarks([c.solo.certificate for c in costs])
 
     def carbon(bound: Literal["low", "high"]) -> float:
@@ -61,7 +50,7 @@ def use(found: Iterable[Deployment], same_machine: bool) -> Figures:
 
     grams = average(1e3 * c.emissions_g_per_1000 for c in costs)
     return {
-        "memory": memory,
+        "memory": Figure(max(c.peak_memory_mb for c in costs)),
         "cpu": _mean([c.cpu_s_per_1000 for c in costs]),
         "mwh": _range([c.energy_kwh_per_1000 for c in costs], 1e6, modelled, doubt),
         "mg": Figure(grams, carbon("low"), carbon("high"), modelled, doubt),

@@ -156,13 +156,13 @@ def _row(
     }
     absent = f"not run yet: {', '.join(t for t in board.grid.tasks if t not in found)}"
     if len(found) == len(board.grid.tasks):
-        same_machine = _same_machine(board, records)
-        figures |= aggregate.size(found, _reference(board)) | aggregate.times(found.values(), same_machine)
-        figures |= aggregate.use(found.values(), same_machine)
+        figures |= aggregate.size(found, _reference(board)) | aggregate.times(found.values())
+        figures |= aggregate.use(found.values())
         absent = "not measured"
     if len(records) == len(board.grid.tasks):
         figures |= aggregate.making([run for record in records.values() for run in record.runs])
-    if not _same_machine(board, records):
+    if not _same_machine(board, records):  # the ratios were paired, so they stay
+        figures = {key: figure for key, figure in figures.items() if key not in OF_ONE_MACHINE}
         missing |= dict.fromkeys(OF_ONE_MACHINE, "measured on another machine than the teacher")
     said = next(iter(records.values())).method if records else None
     return Row(

@@ -34,10 +34,11 @@ def scope(given: Submission) -> Iterator[Problem]:
 
 def _is_own(given: Submission, path: str) -> bool:
     parts = path.split("/")
-    # of the profiles that the rules on records read: what stands in ablations/, search/ or tuning/ is looked at by none
-    record = parts[:2] == ["leaderboard", "results"] and len(parts) == 5 and parts[2] in PROFILES
-    record = record and parts[3] == given.name
-    return record or (parts[:2] == ["submissions", given.name] and len(parts) > 2)
+    # in the profiles that the rules on records read: what stands in ablations/, search/ or tuning/ is looked at by none
+    own_record = len(parts) == 5 and parts[2] in PROFILES and parts[3] == given.name
+    return (parts[:2] == ["leaderboard", "results"] and own_record) or (
+        parts[:2] == ["submissions", given.name] and len(parts) > 2
+    )
 
 
 def _changes(given: Submission) -> list[tuple[str, str]]:

@@ -105,8 +105,7 @@ def consistent(record: Record) -> Record:
         for i, launch in enumerate(form["cost"]["launches"]):
             wobble = 1 + 0.001 * i + 0.0001 * (int(form["artifact_sha256"][:4], 16) % 97)
             launch["candidate_block_ms"] = [ms * wobble for ms in launch["candidate_block_ms"]]
-        cost = Cost.model_validate(form["cost"])
-        form["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
+        derived_again(form)
         for quality in form["quality"]:
             score = bootstrap_interval(quality["predictions"], labels, "accuracy")
             quality["scores"] = {"accuracy": score.model_dump()}
@@ -124,6 +123,23 @@ def certify(certificate: dict[str, Any]) -> None:
 
 def form_of(raw: dict[str, Any]) -> dict[str, Any]:
     return raw["deployments"]["onnx-int8"]
+
+
+def derived_again(form: dict[str, Any]) -> None:
+    """Let the summaries of a form's costs follow from its raw samples."""
+    cost = Cost.model_validate(form["cost"])
+    form["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
+
+
+def slow(world: World, *timings: str) -> None:
+    """Double these timings of every launch, with summaries that follow."""
+
+    def change(raw: dict[str, Any]) -> None:
+        for launch in form_of(raw)["cost"]["launches"]:
+            launch |= {key: [2 * ms for ms in launch[key]] for key in timings}
+        derived_again(form_of(raw))
+
+    world.edit(change)
 
 
 def cheat(rule: str) -> Callable:
@@ -254,8 +270,7 @@ def extra_threads(world: World) -> None:
         solo = form_of(raw)["cost"]["solo"]
         solo["wall_s"] = solo["certificate"]["window_s"] = solo["cpu_s"] / 3.4
         certify(solo["certificate"])
-        cost = Cost.model_validate(form_of(raw)["cost"])
-        form_of(raw)["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
+        derived_again(form_of(raw))
 
     world.edit(change)
 
@@ -267,38 +282,18 @@ def more_threads_than_asked(world: World) -> None:
 
 @cheat("reference")
 def a_slowed_reference(world: World) -> None:
-    def change(raw: dict[str, Any]) -> None:
-        for launch in form_of(raw)["cost"]["launches"]:
-            launch["reference_block_ms"] = [2 * ms for ms in launch["reference_block_ms"]]
-        cost = Cost.model_validate(form_of(raw)["cost"])
-        form_of(raw)["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
-
-    world.edit(change)
+    slow(world, "reference_block_ms")
 
 
 @cheat("reference")
 def a_slowed_reference_and_control(world: World) -> None:
     """Only the teacher's own record on the same machine tells."""
-
-    def change(raw: dict[str, Any]) -> None:
-        for launch in form_of(raw)["cost"]["launches"]:
-            for key in ("reference_block_ms", "control_block_ms", "control_reference_ms"):
-                launch[key] = [2 * ms for ms in launch[key]]
-        cost = Cost.model_validate(form_of(raw)["cost"])
-        form_of(raw)["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
-
-    world.edit(change)
+    slow(world, "reference_block_ms", "control_block_ms", "control_reference_ms")
 
 
 @cheat("reference")
 def a_slowed_teacher_in_int8(world: World) -> None:
-    def change(raw: dict[str, Any]) -> None:
-        for launch in form_of(raw)["cost"]["launches"]:
-            launch["int8_block_ms"] = [2 * ms for ms in launch["int8_block_ms"]]
-        cost = Cost.model_validate(form_of(raw)["cost"])
-        form_of(raw)["cost"] = derive.summarise(cost.launches, cost.solo).model_dump()
-
-    world.edit(change)
+    slow(world, "int8_block_ms")
 
 
 @cheat("sealed")

@@ -20,6 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -169,14 +170,14 @@ def _trial(raw: dict[str, Any]) -> Trial:
 class Ladder:
     """The search itself, on whatever judges and trains. `seconds` are those of this call, as `clock` tells them.
 
-    judge: structure, form -> loss. train: structure, form, rung -> score on dev (higher is better). `short_s` is what a
-    short trial may take, before the first one has told.
+    judge: structure, form -> loss. train: structure, form, rung -> score on dev (higher is better), None where it
+    diverged, which is not tried again. `short_s` is what a short trial may take, before the first one has told.
     """
 
     space: Space
     journal: Journal
     judge: Callable[[list[Widths], Embedding], float]
-    train: Callable[[list[Widths], Embedding, Stage], float]
+    train: Callable[[list[Widths], Embedding, Stage], float | None]
     seconds: float
     trials: int = 200
     seed: int = 0
@@ -202,12 +203,12 @@ class Ladder:
     def _best(self, stage: Stage, count: int) -> list[Trial]:
         """The best of a rung, each candidate once."""
 
-        def order(trial: Trial) -> tuple[float, int]:
-            return (trial.loss if stage == "cheap" else -(trial.dev_score or 0.0)) or 0.0, trial.number
+        def cost(trial: Trial) -> float | None:
+            return trial.loss if stage == "cheap" else trial.dev_score and -trial.dev_score
 
-        feasible = [t for t in self.journal.of(stage) if t.structure is not None]
+        judged = [(c, trial.number, trial) for trial in self.journal.of(stage) if (c := cost(trial)) is not None]
         first: dict[str, Trial] = {}
-        for trial in sorted(feasible, key=order):
+        for _, _, trial in sorted(judged, key=itemgetter(0, 1)):
             first.setdefault(trial.candidate, trial)
         return list(first.values())[:count]
 

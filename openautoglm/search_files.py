@@ -15,10 +15,11 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -78,7 +79,7 @@ def search_files(
         return Search(teacher, task, base, out, Limits(latency, size, length or _typical(teacher, task))).run(
             seconds=seconds, trials=trials, epochs=epochs, seed=seed
         )
-    except (TrainingError, ValueError) as error:  # a busy machine; what a step of a trial does not know
+    except ValueError as error:  # a busy machine; what a step of a trial does not know
         raise UserError(str(error)) from None
 
 
@@ -122,8 +123,10 @@ class Search:
             whole_rows=self.base.whole_rows,
         )
         table = table_of(bench, self.out / "costs.json", self.limits.length)
+        journal = Journal(self.out / "trials.jsonl")
         proxy = Proxy(self.teacher, self.task, whole_rows=self.base.whole_rows)
-        proxy.prepare()
+        if len(journal.of("cheap")) < trials:
+            proxy.prepare()
         sizes = {asked: bench.pieces(asked) for asked in VOCABULARIES}
         forms = {
             _name(form): form
@@ -140,7 +143,6 @@ class Search:
             bench.layers,
             sizes,
         )
-        journal = Journal(self.out / "trials.jsonl")
         ladder = Ladder(
             space,
             journal,
@@ -169,16 +171,16 @@ class Search:
         found = {"structure": [list(layer) for layer in structure], **form._asdict()}
         return read_config(self.base.model_dump() | found)
 
-    def _train(self, structure: list[Widths], form: Embedding, stage: Stage, epochs: float, seed: int) -> float:
-        """The score on dev. Killed, the same trial goes on from its checkpoints."""
+    def _train(self, structure: list[Widths], form: Embedding, stage: Stage, epochs: float, seed: int) -> float | None:
+        """The score on dev, None where it diverged. Killed, the same trial goes on from its checkpoints."""
         config, budget = self.config(structure, form), Budget.of(epochs, self.task, BATCH_SIZE)
         checkpoints = self._checkpoints(stage, config)
         torch.manual_seed(seed)
-        with open_session(Session(seed, checkpoints)):
-            student = AutoCompressor(self.teacher, config).run(self.task, budget)
-        score = student.evaluate(self.task.dev)[self.task.metrics[0]]
+        scores: dict[str, float] = {}
+        with suppress(TrainingError), open_session(Session(seed, checkpoints)):
+            scores = AutoCompressor(self.teacher, config).run(self.task, budget).evaluate(self.task.dev)
         shutil.rmtree(checkpoints, ignore_errors=True)
-        return score
+        return scores.get(self.task.metrics[0])
 
     def _checkpoints(self, stage: Stage, config: CompressionConfig) -> Path:
         """All else that a trial is made from is the same for all of this folder."""
@@ -205,10 +207,13 @@ class Search:
         for name, content in (("config.json", found), ("search.json", report)):
             with replacing(self.out / name) as aside:
                 aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        diverged = sum(t.stage != "cheap" and t.dev_score is None for t in journal.trials)
         judged = f"dev score {best.dev_score:.4f} after a {best.stage} trial" if best.dev_score is not None else ""
+        cheap, short, full = (len(journal.of(stage)) for stage in get_args(Stage))
         return (
-            f"{len(journal.of('cheap'))} cheap, {len(journal.of('short'))} short and {len(journal.of('full'))} full "
-            f"trials. The best: {best.ms:.3g} ms and {(best.bytes or 0) / 1e6:.3g} MB predicted, "
+            f"{cheap} cheap, {short} short and {full} full trials"
+            f"{f', of which {diverged} diverged' if diverged else ''}. "
+            f"The best: {best.ms:.3g} ms and {(best.bytes or 0) / 1e6:.3g} MB predicted, "
             f"{judged or f'loss {best.loss:.3g} without training (no time was left to train)'}.\n"
             f"Written: {self.out}/config.json, for `openautoglm compress --config`."
         )

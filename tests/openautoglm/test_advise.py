@@ -24,6 +24,7 @@ REPORT = {
         "metric": "accuracy",
         "float_score": 0.901,
         "scored": 10_000,
+        "dev": 10_000,
         "tokenize_share": 0.03,
         "multiply_adds": {"teacher": 300, "student": 100},
         "rows": {
@@ -43,6 +44,12 @@ def facts(tmp_path, report=REPORT) -> Facts:
 def test_a_run_without_a_weakness_gets_none(tmp_path):
     facts(tmp_path)
     assert "nothing stands out" in rules.advise(tmp_path)
+
+
+@pytest.mark.parametrize(("dev", "first"), [(10_000, "teacher"), (10_001, "vocabulary and pruning 1/1")])
+def test_the_teachers_score_stands_beside_the_steps_where_both_are_of_all_of_dev(tmp_path, dev, first):
+    found = facts(tmp_path, REPORT | {"measured": REPORT["measured"] | {"dev": dev}})
+    assert found.dev_scores[0][0] == first
 
 
 def curve(*scores):

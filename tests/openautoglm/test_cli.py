@@ -13,7 +13,7 @@ import pytest
 from openautoglm import cli, side_by_side
 from openautoglm.cli import main
 from openautoglm.compress_files import _checkpoints, compress_files
-from openautoglm.export import export
+from openautoglm.export import TOLERANCE, export
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, save_model
 from openautoglm.task import Split
@@ -73,6 +73,17 @@ def test_compress_writes_an_artifact_that_serves_and_a_report_of_it(compressed):
     assert report["curve"][-1]["dev_score"] is not None
     assert "times faster (95 %)" in Student.load(compressed / "student").summary()
     assert not list(compressed.parent.glob(".out*"))  # neither checkpoints nor halves are left
+
+
+def test_a_teacher_that_int8_breaks_does_not_cost_the_student(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(side_by_side, "TEXTS", 8)
+    monkeypatch.setitem(TOLERANCE, "onnx-int8", 0.0)
+    assert compress(place, out=tmp_path / "o") == 0
+    told = capsys.readouterr().out
+    assert "note: off-the-shelf INT8 changes the teacher's answers" in told
+    rows = json.loads((tmp_path / "o/report.json").read_text())["measured"]["rows"]
+    assert list(rows) == ["teacher onnx-fp32", "student onnx-plan"]
+    assert main(["advise", str(tmp_path / "o")]) == 0
 
 
 def test_named_classes_and_indices_are_the_same_task(place, tmp_path, capsys):

@@ -103,6 +103,24 @@ def test_the_best_are_trained_and_the_best_of_these_wins(tmp_path):
     assert best.dev_score == max(trial.dev_score for trial in full)
 
 
+def test_what_diverges_is_left_out_and_not_tried_again(tmp_path):
+    world = World()
+    sound = world.train
+
+    def train(structure, form, stage):
+        score = sound(structure, form, stage) - 2.0  # a correlation below 0 is still better than none
+        return None if len(world.trained) in (1, 6) else score  # a short trial, and a full one
+
+    world.train = train
+    best = ladder(tmp_path, world).run()
+    (short, *_), (first, second) = (ladder(tmp_path, world).journal.of(stage) for stage in ("short", "full"))
+    assert short.dev_score is first.dev_score is None
+    assert short.candidate not in (first.candidate, second.candidate)
+    assert best == second
+    assert ladder(tmp_path, world).run() == best
+    assert len(world.trained) == 7
+
+
 def test_no_budget_is_exceeded_and_what_cannot_fit_is_told(tmp_path):
     run = ladder(tmp_path, World())
     run.run()

@@ -108,6 +108,15 @@ def test_a_killed_trial_leaves_checkpoints_and_an_ended_one_none(one, monkeypatc
     assert one._train(*given) == again
 
 
+def test_a_trial_that_diverges_has_no_score_and_leaves_nothing(one, monkeypatch):
+    def run(*_, **__):
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(AutoCompressor, "run", run)
+    assert one._train([Widths(2, 16)] * 2, Embedding(), "short", 0.5, 0) is None
+    assert not list(one.out.glob("checkpoints/*"))
+
+
 def test_another_model_or_other_texts_are_another_search(one):
     asked = {"seed": 0}
     one._same(asked)
@@ -214,15 +223,6 @@ def test_without_optuna_nothing_is_measured(place, capsys, monkeypatch):
     assert search(place) == 2
     assert "pip install '.[search]'" in capsys.readouterr().err
     assert not (place / "found").exists()
-
-
-def test_a_trial_that_fails_is_one_message(place, capsys, monkeypatch):
-    def run(*_, **__):
-        raise TrainingError("the loss is nan")
-
-    monkeypatch.setattr(search_files.Search, "run", run)
-    assert search(place) == 2
-    assert capsys.readouterr().err == "error: the loss is nan\n"
 
 
 def test_a_family_whose_sub_layers_stay_is_refused(place, capsys, monkeypatch):

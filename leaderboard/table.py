@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,8 @@ from leaderboard.statistics import faster
 from leaderboard.store import Board
 
 OF_ONE_MACHINE = ("p50", "p90", "p50_all", "throughput", "cpu", "mwh", "mg")  # never compared with another machine's
+RATIOS = ("faster", "faster_int8")  # paired, so they stay, with a note: what an artifact gains depends on the machine
+ELSEWHERE = "measured on another machine than the teacher"
 REFERENCE = ("torch-fp32", "onnx-fp32")  # the teacher's forms that may be the 100 % row, best first
 
 
@@ -161,9 +163,10 @@ def _row(
         absent = "not measured"
     if len(records) == len(board.grid.tasks):
         figures |= aggregate.making([run for record in records.values() for run in record.runs])
-    if not _same_machine(board, records):  # the ratios were paired, so they stay
+    if not _same_machine(board, records):
         figures = {key: figure for key, figure in figures.items() if key not in OF_ONE_MACHINE}
-        missing |= dict.fromkeys(OF_ONE_MACHINE, "measured on another machine than the teacher")
+        missing |= dict.fromkeys(OF_ONE_MACHINE, ELSEWHERE)
+        figures |= {key: _elsewhere(figure) for key in RATIOS if (figure := figures.get(key))}
     said = next(iter(records.values())).method if records else None
     return Row(
         id=f"{method}.{deployment}",
@@ -178,6 +181,10 @@ def _row(
         timed=tuple((record.machine.id, record.config_sha256.get("measurement")) for record in records.values()),
         missing={key: missing.get(key) or _why(key, absent, figures) for key in _absent_keys(board, figures)},
     )
+
+
+def _elsewhere(figure: Figure) -> Figure:
+    return replace(figure, note="; ".join(note for note in (figure.note, ELSEWHERE) if note))
 
 
 def _absent_keys(board: Board, figures: dict[str, Figure | None]) -> list[str]:

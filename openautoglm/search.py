@@ -204,7 +204,9 @@ class Ladder:
         """The best of a rung, each candidate once."""
 
         def cost(trial: Trial) -> float | None:
-            return trial.loss if stage == "cheap" else trial.dev_score and -trial.dev_score
+            if stage == "cheap":
+                return trial.loss
+            return None if trial.dev_score is None else -trial.dev_score
 
         judged = [(c, trial.number, trial) for trial in self.journal.of(stage) if (c := cost(trial)) is not None]
         first: dict[str, Trial] = {}

@@ -208,13 +208,16 @@ class Search:
             with replacing(self.out / name) as aside:
                 aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         diverged = sum(t.stage != "cheap" and t.dev_score is None for t in journal.trials)
-        judged = f"dev score {best.dev_score:.4f} after a {best.stage} trial" if best.dev_score is not None else ""
+        if best.dev_score is not None:
+            judged = f"dev score {best.dev_score:.4f} after a {best.stage} trial"
+        else:
+            untrained = "each that was trained diverged" if diverged else "no time was left to train"
+            judged = f"loss {best.loss:.3g} without training ({untrained})"
         cheap, short, full = (len(journal.of(stage)) for stage in get_args(Stage))
         return (
             f"{cheap} cheap, {short} short and {full} full trials"
             f"{f', of which {diverged} diverged' if diverged else ''}. "
-            f"The best: {best.ms:.3g} ms and {(best.bytes or 0) / 1e6:.3g} MB predicted, "
-            f"{judged or f'loss {best.loss:.3g} without training (no time was left to train)'}.\n"
+            f"The best: {best.ms:.3g} ms and {(best.bytes or 0) / 1e6:.3g} MB predicted, {judged}.\n"
             f"Written: {self.out}/config.json, for `openautoglm compress --config`."
         )
 

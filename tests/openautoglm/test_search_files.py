@@ -11,7 +11,7 @@ from leaderboard.schema import Search
 from openautoglm import AutoCompressor, Budget, architectures, artifact, latency, search_files, vocabulary
 from openautoglm.cli import main
 from openautoglm.config import CompressionConfig
-from openautoglm.cost_table import Cost, Widths
+from openautoglm.cost_table import Cost, LatencyError, Widths
 from openautoglm.distillation import fit
 from openautoglm.distillation.data import encode, limited
 from openautoglm.distillation.fit import TrainingError
@@ -223,6 +223,23 @@ def test_without_optuna_nothing_is_measured(place, capsys, monkeypatch):
     assert search(place) == 2
     assert "pip install '.[search]'" in capsys.readouterr().err
     assert not (place / "found").exists()
+
+
+def test_what_a_step_of_a_search_cannot_do_is_one_message(place, capsys, monkeypatch):
+    def run(*_, **__):
+        raise LatencyError("the cost table errs")
+
+    monkeypatch.setattr(search_files.Search, "run", run)
+    assert search(place) == 2
+    assert capsys.readouterr().err == "error: the cost table errs\n"
+
+
+def test_where_each_that_was_trained_diverged_the_best_untrained_one_is_told(place, capsys, monkeypatch):
+    monkeypatch.setattr(search_files.Search, "_train", lambda *_: None)
+    assert search(place) == 0
+    told = capsys.readouterr().out
+    assert "of which" in told
+    assert "without training (each that was trained diverged)" in told
 
 
 def test_a_family_whose_sub_layers_stay_is_refused(place, capsys, monkeypatch):

@@ -4,7 +4,7 @@
       manifest.json      what it is (Manifest) and the sha256 and size of every other file
       tokenizer.json     a `tokenizers` file: text -> ids, cut at max_length
       model.onnx         or model.safetensors + config.json, by runtime; or segment_0.onnx, ... of a model with exits
-      model.safetensors  the weights in 4 bits of model.onnx (openautoglm.quantization.four_bits), where it has some
+      model.safetensors  weights of model.onnx that are unpacked at load (openautoglm.quantization.beside)
       *.gz               any of these but the manifest, packed (leaderboard.packed)
 
 Written aside and renamed, so that a folder with a manifest is whole. No torch, no pickle.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,9 @@ from openautoglm import architectures, artifact, segments, tracing
 from openautoglm.artifact import ArtifactError, Manifest
 from openautoglm.distillation.data import encode, in_order, limited
 from openautoglm.dynamic import outputs
-from openautoglm.quantization import four_bits, onnx_graph
+from openautoglm.parts import CodedEmbedding
+from openautoglm.quantization import beside, onnx_graph
+from openautoglm.quantization.coded_rows import CodedRows
 from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.route import Route
 from openautoglm.runtime import Predictor
@@ -59,6 +62,27 @@ class _Exporter:
     def graph(self) -> onnx.ModelProto:
         """The float32 graph; shared, so never changed."""
         return tracing.graph(self.student.model)
+
+    @cached_property
+    def coded(self) -> CodedRows | None:
+        """The word rows in product codes that a plan in INT8 leaves to the loader."""
+        embedding = architectures.word_embedding(self.student.model)
+        number_format = onnx_graph.format_of(self.student.plan or {}, "embedding")
+        if not isinstance(embedding, CodedEmbedding) or number_format not in onnx_graph.INTEGER:
+            return None
+        parts = embedding.codes, embedding.codebooks.weight, embedding.turn.weight, embedding.turn.bias
+        return CodedRows(*(part.detach().numpy() for part in parts))
+
+    def traced_without_codes(self, trace: Callable[[Any], onnx.ModelProto]) -> onnx.ModelProto:
+        """The float32 graph in which only whole rows are looked up, where there are `coded` ones."""
+        model, embedding = self.student.model, architectures.word_embedding(self.student.model)
+        if self.coded is None:
+            return trace(model)
+        model.set_input_embeddings(embedding.whole)
+        try:
+            return trace(model)
+        finally:
+            model.set_input_embeddings(embedding)
 
     @property
     def checked(self) -> Split:
@@ -158,11 +182,9 @@ def _onnx_plan(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
     if not plan:
         raise ArtifactError("Deployment 'onnx-plan' needs a student with a precision plan; this one has none.")
     words = ", ".join(f"{group} {number_format}" for group, number_format in plan.items())
-    return (
-        "onnx",
-        words,
-        lambda folder: four_bits.save(onnx_graph.apply_plan(exporter.graph, plan), folder / "model.onnx"),
-    )
+    graph = exporter.graph if exporter.coded is None else exporter.traced_without_codes(tracing.graph)
+    planned = onnx_graph.apply_plan(graph, plan, exporter.coded)
+    return "onnx", words, lambda folder: beside.save(planned, folder / "model.onnx")
 
 
 def _onnx_dynamic(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]]:
@@ -174,9 +196,10 @@ def _onnx_dynamic(exporter: _Exporter) -> tuple[str, str, Callable[[Path], None]
     words = ", ".join(f"{group} {number_format}" for group, number_format in plan.items()) or "float32"
 
     def fill(folder: Path) -> None:
-        whole = tracing.graph_with_exits(student.model, student.exits)
-        for i, segment in enumerate(segments.cut(onnx_graph.apply_plan(whole, plan), count)):
-            four_bits.save(segment, folder / segment_file(i))
+        whole = exporter.traced_without_codes(lambda model: tracing.graph_with_exits(model, student.exits))
+        planned = onnx_graph.apply_plan(whole, plan, exporter.coded)
+        for i, segment in enumerate(segments.cut(planned, count)):
+            beside.save(segment, folder / segment_file(i))
 
     return "onnx", words, fill
 

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors.numpy
 from safetensors import SafetensorError
 
 from leaderboard import packed
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
-from openautoglm.quantization.four_bits import BLOCK, SUFFIX
+from openautoglm.quantization import beside
+from openautoglm.quantization.four_bits import BLOCK
 from openautoglm.summary import aligned, size_in_words
 
 LAYER = re.compile(r"\b(?:layers?|albert_layer_groups)[./](\d+)")
 ATTENTION = re.compile(r"attention|self_attn|q_lin|k_lin|v_lin|out_lin|sa_layer_norm")
 FFN = re.compile(r"ffn|mlp|intermediate|output[./]|full_layer_layer_norm|lin1|lin2")
+SCALES = re.compile(r"_(scale|zero_point|zero)(_fp16)?$")
 DISGUISES = re.compile(r"(_(quantized|scale|zero_point|zero|fp16))+$")  # what number formats add to a weight's name
 FORMATS = {"float32": "float32", "float16": "float16", "int8": "INT8", "uint8": "UINT8", "int64": "int64"}
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
@@ -70,11 +71,11 @@ def inspect(folder: Path, *, tensors: bool = False) -> str:
 def stored(folder: Path) -> Iterator[Stored]:
     """Every tensor of the folder's .onnx files, or else of its .safetensors files, in the files' order."""
     files = {path.name.removesuffix(packed.SUFFIX): path for path in _paths(folder)}
-    graphs, weights = ([name for name in sorted(files) if name.endswith(end)] for end in (".onnx", SUFFIX))
+    graphs, weights = ([name for name in sorted(files) if name.endswith(end)] for end in (".onnx", beside.SUFFIX))
     if not graphs and not weights:
         raise ArtifactError(f"{folder} holds no .onnx and no .safetensors file: export or save the model again.")
     for name in graphs:
-        yield from _onnx(files[name], files.get(name.removesuffix(".onnx") + SUFFIX))
+        yield from _onnx(files[name], files.get(name.removesuffix(".onnx") + beside.SUFFIX))
     for name in [] if graphs else weights:
         yield from _safetensors(files[name])
 
@@ -97,7 +98,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
-    """weights: the file of those in few bits, where the graph has some."""
+    """weights: the file of those that are unpacked at load, where the graph has some."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -106,34 +107,48 @@ def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
             graph = onnx.load(file, load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
-    beside = _in_few_bits(weights) if weights else {}
     used_by: dict[str, Any] = {}
     for node in graph.node:
         for name in node.input:
             used_by.setdefault(name, node)
-    for tensor in graph.initializer:
-        node = used_by.get(tensor.name)
+
+    def place(name: str) -> str:
+        node = used_by.get(name)
         while node is not None and node.op_type == "Cast" and node.output[0] in used_by:  # a weight in 16 bits
             node = used_by[node.output[0]]
+        named = DISGUISES.sub("", name)
+        return named if named.startswith("model.") or node is None else node.name
+
+    declared: dict[str, tuple[int, ...]] = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            declared[tensor.name] = tuple(tensor.dims)
+            continue
         form = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        shape = tuple(tensor.dims)
+        count = int(np.prod(tensor.dims, dtype=np.int64))
+        known = FORMATS.get(form.name, form.name)
+        weight = not SCALES.search(tensor.name) and form.name != "int64"
+        yield Stored(place(tensor.name), tuple(tensor.dims), known, count * form.itemsize, count * weight)
+    for name, shape, known, size in _beside(weights, declared) if weights else ():
         count = int(np.prod(shape, dtype=np.int64))
-        weight = not re.search(r"_(scale|zero_point|zero)(_fp16)?$", tensor.name) and form.name != "int64"
-        known = FORMATS.get(form.name, form.name), count * form.itemsize
-        stored_as, size = beside.get(tensor.name, known)
-        named = DISGUISES.sub("", tensor.name)
-        place = named if named.startswith("model.") else node.name if node is not None else named
-        yield Stored(place, shape, stored_as, size, count * weight)
+        yield Stored(place(name), shape, known, size, count * (not SCALES.search(name)))
 
 
-def _in_few_bits(path: Path) -> dict[str, tuple[str, int]]:
-    """Format and bytes of each weight in the file beside a graph, by name."""
+def _beside(path: Path, declared: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...], str, int]]:
+    """Name, shape, format and bytes of each tensor in the file beside a graph. declared: shapes of what it makes."""
     try:
         with _open(path) as file:
-            weights = safetensors.numpy.load(file.read())
-        return {name: (f"INT{_bits(packed_rows)}", packed_rows.nbytes) for name, packed_rows in weights.items()}
+            tensors, made = beside.read(file.read())
+        for name, (table, _) in made.items():
+            if isinstance(table, str):
+                whole = f"{table}.whole.weight_quantized"
+                declared[whole] = len(tensors[whole]), declared[name][1]
+        for name in [*(name for name in declared if name in tensors), *sorted(tensors.keys() - declared.keys())]:
+            value = tensors[name]
+            known = f"INT{_bits(value)}" if value.ndim == 3 else FORMATS.get(value.dtype.name, value.dtype.name)
+            yield name, declared.get(name, value.shape), known, value.nbytes
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # foreign bytes, or numbers, or none
-        raise ArtifactError(f"{path}: no weights in few bits ({error}). Export the model again.") from None
+        raise ArtifactError(f"{path}: no weights for this graph ({error}). Export the model again.") from None
 
 
 def _bits(weights: np.ndarray) -> int:

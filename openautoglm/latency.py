@@ -87,7 +87,7 @@ class Bench:
 
     def facts(self) -> dict[str, Any]:
         """What the costs depend on. JSON types only, so that a saved table's can be compared."""
-        graphs = ("onnx_graph", "fusions", "embedding_tables", "four_bits", "slim")
+        graphs = ("onnx_graph", "fusions", "embedding_tables", "beside", "coded_rows", "four_bits", "int8", "slim")
         code = ("export.py", "runtime.py", *(f"quantization/{name}.py" for name in graphs))
         sizes = {
             "hidden_size": self.teacher.model.config.hidden_size,

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from openautoglm import artifact, segments
 from openautoglm.artifact import Manifest
-from openautoglm.quantization import four_bits
+from openautoglm.quantization import beside
 
 
 class Session(Protocol):
@@ -72,9 +72,9 @@ def _onnx(folder: Path, threads: int, manifest: Manifest) -> Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        beside = Path(name).with_suffix(four_bits.SUFFIX).name
-        if artifact.holds(manifest, beside):
-            weights = four_bits.load(artifact.content(folder, manifest, beside))
+        packed = Path(name).with_suffix(beside.SUFFIX).name
+        if artifact.holds(manifest, packed):
+            weights = beside.load(artifact.content(folder, manifest, packed))
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
             options.add_external_initializers(list(weights), values)
         # from the file where there is one: its bytes would be in memory twice

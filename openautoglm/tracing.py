@@ -57,13 +57,13 @@ def _traced(model: Any, module: nn.Module, names: list[str]) -> onnx.ModelProto:
     config = model.config
     implementation, config._attn_implementation = config._attn_implementation, "eager"
     buffer = io.BytesIO()
-    example = torch.ones(2, 8, dtype=torch.long)
+    ids, mask = torch.zeros(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)
     sequences = ["input_ids", "attention_mask", *(name for name in names if name.startswith("hidden"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracer warnings of transformers' own code
         torch.onnx.export(
             module.eval(),  # the exporter puts this mode back afterwards
-            (example, example),
+            (ids, mask),
             buffer,  # type: ignore[arg-type]  # the exporter that is not dynamo's writes to any file
             input_names=["input_ids", "attention_mask"],
             output_names=names,

@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from openautoglm.quantization import four_bits
+from openautoglm.quantization import beside, four_bits
+from openautoglm.quantization.coded_rows import CodedRows
+from openautoglm.quantization.int8 import int8
 
 # The table of words, in a module's path or a weight's name: whole, factorised, or the rows that a coded one keeps.
 WORDS = re.compile(r"(word_embeddings|embed_tokens)(\.table|\.whole)?(\.weight)?$")
@@ -23,33 +25,47 @@ def lookups(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] in tables]
 
 
-def store(model: onnx.ModelProto, words: str) -> None:
+def store(model: onnx.ModelProto, words: str, coded: CodedRows | None = None) -> None:
     """Every table as INT8 with a float32 scale a row, but the word table in the bits of `words`, its format. In place.
 
-    A lookup becomes one of the codes and one of the scales, Cast and Mul.
+    A word's lookup becomes one of the codes and one of the scales, Cast and Mul. Other tables are small: the runtime
+    multiplies them out when it loads the model. coded: the rows in product codes behind the word table's own.
     """
+    bits = four_bits.BITS.get(words)
     for node in lookups(model):
         name, ids, out = node.input[0], node.input[1], node.output[0]
-        table, codes = _take(model, name), f"{name}_quantized"
-        if words in four_bits.BITS and WORDS.search(name):
-            scale = four_bits.store(model, codes, table, four_bits.BITS[words])[:, None]
+        codes, scales, table = f"{name}_quantized", f"{name}_scale", _take(model, name)
+        is_words = bool(WORDS.search(name))
+        if is_words and coded:
+            beside.in_product_codes(model, name.removesuffix(".weight"), table, coded, bits)
+        elif is_words and bits:
+            scale = beside.in_few_bits(model, codes, table, bits)[:, None]
+            model.graph.initializer.append(numpy_helper.from_array(scale, scales))
         else:
-            rows, scale = int8(table, axis=1)
-            model.graph.initializer.append(numpy_helper.from_array(rows, codes))
-        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-        made = [
-            helper.make_node("Gather", [codes, ids], [f"{out}_rows"], name=f"{node.name}_rows"),
-            helper.make_node("Gather", [f"{name}_scale", ids], [f"{out}_scales"], name=f"{node.name}_scales"),
-            helper.make_node("Cast", [f"{out}_rows"], [f"{out}_float"], name=f"{node.name}_cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{out}_float", f"{out}_scales"], [out], name=f"{node.name}_mul"),
-        ]
-        replace(model, node, made)
+            for value, stored in zip(int8(table, axis=1), (codes, scales), strict=True):
+                model.graph.initializer.append(numpy_helper.from_array(value, stored))
+        if is_words:
+            replace(model, node, _looked_up(node.name, (codes, scales), ids, out))
+        else:
+            replace(model, node, [*_product(codes, scales, name), node])
 
 
-def int8(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric INT8: the codes, and the scales with `axis` reduced to 1; weight is about codes * scales."""
-    scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), 1e-8).astype(np.float32) / 127
-    return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+def _looked_up(node: str, table: tuple[str, str], ids: str, out: str) -> list[onnx.NodeProto]:
+    rows = f"{out}_rows", f"{out}_scales"
+    gathers = [
+        helper.make_node("Gather", [stored, ids], [found], name=f"{node}_{kind}")
+        for stored, found, kind in zip(table, rows, ("rows", "scales"), strict=True)
+    ]
+    return [*gathers, *_product(*rows, out)]
+
+
+def _product(codes: str, scales: str, name: str) -> list[onnx.NodeProto]:
+    """Nodes that make `name` of INT8 codes and their scales."""
+    real = f"{name}_real"
+    return [
+        helper.make_node("Cast", [codes], [real], name=real, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [real, scales], [name], name=f"{name}_mul"),
+    ]
 
 
 def rounded(rows: np.ndarray, number_format: str) -> np.ndarray:

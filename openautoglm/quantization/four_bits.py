@@ -8,9 +8,8 @@ computes with INT8 from there on.
 
 17 bytes hold 32 weights (4.25 bits each): 16 of codes and one of multipliers, of one block in the lower halves of the
 bytes and of the next one in the upper halves. Codes of 3 bits lie in them just so: a packed artifact's Huffman codes
-(openautoglm.artifact) bring them to 3.1 bits a weight, and those of 4 bits to 4.1. They lie beside the graph,
-model.safetensors beside model.onnx, for ONNX Runtime would keep every step of the unpacking in memory, were it part of
-the graph.
+(openautoglm.artifact) bring them to 3.1 bits a weight, and those of 4 bits to 4.1. They lie beside the graph
+(openautoglm.quantization.beside).
 
 ONNX Runtime's own operator for 4-bit linears, MatMulNBits, unpacks its weights in every call, and is 2.3 to 3.3 times
 slower than INT8 (384 x 1536, blocks of 32, 16 to 128 pieces, one core with AVX512-VNNI).
@@ -18,21 +17,12 @@ slower than INT8 (384 x 1536, blocks of 32, 16 to 128 pieces, one core with AVX5
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-
-if TYPE_CHECKING:
-    import onnx
 
 BLOCK = 16
 MOST = 15  # of the multipliers
 BITS = {"int4": 4, "int3": 3}  # of the codes in each format
 BYTES = 17 / 32  # a weight
-UNPACK = "Unpack4Bits"  # a node that stands for the unpacking until the graph is saved
-SUFFIX = ".safetensors"  # of the file beside the graph
 
 
 def int8(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,59 +77,3 @@ def _codes(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     tried = [np.clip(asked + shift, 1, MOST) for shift in (0, -1, 1)]
     best = np.choose(np.argmin([error(multipliers) for multipliers in tried], 0), tried)
     return coded(best), best, scale.reshape(count, 1)
-
-
-def store(model: onnx.ModelProto, name: str, rows: np.ndarray, bits: int, *, transposed: bool = False) -> np.ndarray:
-    """Let `model` have the INT8 codes of `rows` (rows, width) as the tensor `name`, in few bits once it is saved.
-
-    In place; gives the scales (rows,). transposed: the tensor is (width, rows), as MatMul reads it.
-    """
-    from onnx import helper, numpy_helper
-
-    packed, scale = pack(rows, bits)
-    model.graph.initializer.append(numpy_helper.from_array(packed, f"{name}_int4"))
-    about = {"width": rows.shape[1], "transposed": int(transposed)}
-    model.graph.node.insert(0, helper.make_node(UNPACK, [f"{name}_int4"], [name], **about))
-    return scale.flatten()
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write `path` and, beside it, what `store` has put into `model`, under the same name with SUFFIX. Changes `model`.
-
-    The graph declares such a weight as external data. The file beside it has the packed bytes under the weight's name,
-    and in its metadata, in one string, each weight's width and whether it is transposed.
-    """
-    from onnx import TensorProto, numpy_helper
-    from safetensors.numpy import save_file
-
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    beside: dict[str, Any] = {}
-    about: dict[str, tuple[int, int]] = {}
-    for node in [node for node in model.graph.node if node.op_type == UNPACK]:
-        name, packed = node.output[0], tensors[node.input[0]]
-        width, transposed = (a.i for a in sorted(node.attribute, key=lambda a: a.name, reverse=True))
-        beside[name] = numpy_helper.to_array(packed)
-        about[name] = width, transposed
-        shape = (width, packed.dims[0]) if transposed else (packed.dims[0], width)
-        declared = TensorProto(name=name, data_type=TensorProto.INT8, dims=shape, data_location=TensorProto.EXTERNAL)
-        declared.external_data.add(key="location", value=path.with_suffix(SUFFIX).name)
-        model.graph.node.remove(node)
-        model.graph.initializer.remove(packed)
-        model.graph.initializer.append(declared)
-    path.write_bytes(model.SerializeToString())
-    if beside:
-        # one string, for safetensors writes several in an order of chance
-        save_file(beside, path.with_suffix(SUFFIX), metadata={"weights": json.dumps(about)})
-
-
-def load(beside: bytes) -> dict[str, np.ndarray]:
-    """The INT8 weights in the file beside the graph that `save` wrote, by name."""
-    from safetensors import numpy
-
-    packed = numpy.load(beside)
-    header = json.loads(beside[8 : 8 + int.from_bytes(beside[:8], "little")])
-    found = {}
-    for name, (width, transposed) in json.loads(header["__metadata__"]["weights"]).items():
-        codes = unpack(packed[name], width)
-        found[name] = np.ascontiguousarray(codes.T if transposed else codes)
-    return found

@@ -20,8 +20,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from openautoglm.quantization import embedding_tables, four_bits, slim
+from openautoglm.quantization import beside, embedding_tables, four_bits, slim
+from openautoglm.quantization.coded_rows import CodedRows
 from openautoglm.quantization.fusions import fuse
+from openautoglm.quantization.int8 import int8
 
 GROUPS = ("embedding", "attention", "ffn", "head")
 FORMATS = (*four_bits.BITS, "int8", "fp16", "fp32")
@@ -53,9 +55,10 @@ def quantize(model: onnx.ModelProto, *, nodes: list[str] | None = None) -> onnx.
         return onnx.load(str(target))
 
 
-def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str]) -> onnx.ModelProto:
+def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str], coded: CodedRows | None = None) -> onnx.ModelProto:
     """The fused graph, each part stored and computed in its format of `plan`; what is not named stays float32.
 
+    coded: rows in product codes that follow those of the word table in `model`, where the embedding is INTEGER.
     `model` itself is left as it is. ValueError for a part or a format that does not exist.
     """
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -71,15 +74,15 @@ def apply_plan(model: onnx.ModelProto, plan: Mapping[str, str]) -> onnx.ModelPro
     formats = {node.name: linear_format(plan, part(node.name)) for node in _linears(model)}
     embedding = plan.get("embedding", "fp32")
     if embedding in INTEGER:
-        embedding_tables.store(model, embedding)
+        embedding_tables.store(model, embedding, coded)
     halves = {node.input[1] for node in _linears(model) if formats[node.name] == "fp16"}
     if embedding == "fp16":
         halves |= {node.input[0] for node in embedding_tables.lookups(model)}
-    int8 = [node for node in _linears(model) if formats[node.name] in INTEGER]
-    few = {node.input[1]: (_weight(model, node), four_bits.BITS.get(formats[node.name])) for node in int8}
-    for node in [n for n in int8 if n.op_type == "Attention"]:
+    integer = [node for node in _linears(model) if formats[node.name] in INTEGER]
+    few = {node.input[1]: (_weight(model, node), four_bits.BITS.get(formats[node.name])) for node in integer}
+    for node in [n for n in integer if n.op_type == "Attention"]:
         _quantize_attention(model, node)
-    model = quantize(model, nodes=[node.name for node in int8 if node.op_type != "Attention"])
+    model = quantize(model, nodes=[node.name for node in integer if node.op_type != "Attention"])
     for name, (weight, bits) in few.items():
         if bits:
             _store_in_few_bits(model, name, weight, bits)
@@ -132,7 +135,7 @@ def _quantize_attention(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     that MatMulInteger's weights risk all the same.
     """
     x, name, bias, mask = node.input
-    codes, scale = embedding_tables.int8(_weight(model, node), axis=0)
+    codes, scale = int8(_weight(model, node), axis=0)
     _remove_weights(model, {name})
     for suffix, value in (("quantized", codes), ("scale", scale.flatten()), ("zero", np.zeros(scale.size, np.int8))):
         model.graph.initializer.append(numpy_helper.from_array(value, f"{name}_{suffix}"))
@@ -147,7 +150,7 @@ def _quantize_attention(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
 def _store_in_few_bits(model: onnx.ModelProto, name: str, weight: np.ndarray, bits: int) -> None:
     """INT8's codes of the linear weight `name` become those of few bits, and so do their scales. In place."""
     _remove_weights(model, {f"{name}_quantized", f"{name}_scale"})
-    scale = four_bits.store(model, f"{name}_quantized", weight.T, bits, transposed=True)
+    scale = beside.in_few_bits(model, f"{name}_quantized", weight.T, bits, transposed=True)
     model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
 
 

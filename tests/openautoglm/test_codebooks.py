@@ -7,12 +7,17 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from openautoglm import AutoCompressor, Budget, artifact, codebooks
+from openautoglm import AutoCompressor, Budget, architectures, artifact, codebooks
 from openautoglm.config import ConfigError
 from openautoglm.distillation.data import Encoded, encode
+from openautoglm.export import export
 from openautoglm.inspection import stored
+from openautoglm.quantization import coded_rows
+from openautoglm.quantization.coded_rows import CodedRows
+from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
+from tests.openautoglm.graphs import graph_of
 
 
 @pytest.fixture
@@ -163,6 +168,48 @@ def test_the_student_learns_is_saved_and_loads_again(case, student, tmp_path):
     assert student.tokenizer.encode(task.dev.texts[0]).tokens == teacher.tokenizer.encode(task.dev.texts[0]).tokens
     loaded = Student.load(student.save(tmp_path / "s"))
     assert loaded.evaluate(task.dev) == student.evaluate(task.dev)
+
+
+def test_multiplied_out_a_row_is_off_by_half_a_step(table, monkeypatch):
+    monkeypatch.setattr(coded_rows, "AT_ONCE", 128)  # several turns, the last one shorter
+    coded = codebooks.encode_rows(table, torch.ones(1500), 8, whole=100)
+    parts = coded.codes, coded.codebooks.weight, coded.turn.weight, coded.turn.bias
+    rows, scales = coded_rows.multiplied_out(CodedRows(*(part.detach().numpy() for part in parts)))
+    assert (rows.dtype, rows.shape, scales.shape) == (np.int8, (1400, 32), (1400, 1))
+    exact = coded(torch.arange(100, 1500)).detach().numpy()
+    assert (np.abs(rows * scales - exact) <= 0.501 * scales).all()
+
+
+@pytest.mark.parametrize("number_format", ["int3", "int8"])
+def test_the_runtime_looks_up_rows_that_the_loader_multiplied_out(case, student, tmp_path, number_format):
+    plan = {"embedding": number_format}
+    folder = export(Student(student.model, student.tokenizer, plan), "onnx-plan", tmp_path / "plan", case[1])
+    operators = {node.op_type for node in graph_of(folder).node}
+    assert not operators & {"MatMulInteger", "DynamicQuantizeLinear", "Where"}  # no turning, no choice of whole rows
+    deployed = Predictor(folder)
+    texts = [deployed.tokenize([text]) for text in case[1].dev.texts[:24]]
+    ours = np.concatenate([deployed.session(*text) for text in texts])
+    model = student.model.eval()
+    with torch.no_grad(), fake_quantised(model, plan):
+        exact = np.concatenate([model(*map(torch.from_numpy, text)).logits.numpy() for text in texts])
+    np.testing.assert_allclose(ours, exact, atol=0.03 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("number_format", ["fp16", "fp32"])
+def test_a_plan_that_is_not_in_int8_names_rows_in_the_graph(case, student, tmp_path, number_format):
+    named = Student(student.model, student.tokenizer, {"embedding": number_format, "ffn": "int8"})
+    folder = export(named, "onnx-plan", tmp_path / "plan", case[1])
+    assert "Where" in {node.op_type for node in graph_of(folder).node}
+
+
+def test_one_whole_row_is_enough(case, tmp_path):
+    teacher, task = case
+    model, counts = teacher.copy(), torch.ones(teacher.model.config.vocab_size)
+    architectures.set_word_embedding(
+        model, codebooks.encode_rows(architectures.word_embedding(model), counts, 4, whole=1)
+    )
+    folder = export(Student(model, teacher.tokenizer, {"embedding": "int8"}), "onnx-plan", tmp_path / "a", task)
+    assert Predictor(folder).logits(task.dev.texts[:2]).shape == (2, task.outputs)
 
 
 def test_the_artifact_holds_a_byte_a_code_and_answers_alike(case, student, tmp_path):

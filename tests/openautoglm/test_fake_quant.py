@@ -14,6 +14,7 @@ from openautoglm.distillation.losses import task_loss
 from openautoglm.export import _Exporter, export
 from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.fake_quant import fake_quantised, int8_linear, part_of
+from openautoglm.quantization.int8 import int8
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
@@ -105,7 +106,7 @@ def test_gradients_pass_straight_through():
 def test_weights_alone_can_be_rounded(number_format):
     linear, x = nn.Linear(48, 4), torch.randn(3, 48, requires_grad=True)
     exact = linear(x).detach()
-    codes, scale = embedding_tables.int8(linear.weight.detach().numpy(), axis=1)
+    codes, scale = int8(linear.weight.detach().numpy(), axis=1)
     if bits := four_bits.BITS.get(number_format):
         codes, scale = four_bits.int8(linear.weight.detach().numpy(), bits)
     rounded = torch.from_numpy(codes * scale)

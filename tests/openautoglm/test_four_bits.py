@@ -10,7 +10,7 @@ import torch
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.export import export
-from openautoglm.quantization import four_bits, onnx_graph
+from openautoglm.quantization import beside, four_bits, onnx_graph
 from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
@@ -113,7 +113,7 @@ def test_layers_of_one_model_may_differ(case, tmp_path):
     plan = dict.fromkeys(GROUPS, "int8") | {"layer.1.ffn": "int4"}
     student = Student(case[0].copy(), case[0].tokenizer, plan)
     folder = export(student, "onnx-plan", tmp_path / "a", case[1])
-    assert len(four_bits.load(artifact.content(folder, artifact.read(folder), "model.safetensors"))) == 2
+    assert len(beside.load(artifact.content(folder, artifact.read(folder), "model.safetensors"))) == 2
 
 
 def test_a_missing_or_foreign_file_of_weights_is_refused(case, tmp_path):

@@ -13,6 +13,8 @@ from openautoglm.student import Student
 from openautoglm.task import Budget
 from tests.openautoglm.graphs import graph_of
 
+PLAN = dict.fromkeys(onnx_graph.GROUPS, "int8")
+
 
 def test_layers_that_share_weights_are_quantised_and_stored_once(case, tmp_path):
     teacher, task = case
@@ -67,6 +69,17 @@ def test_row_scales_keep_more_than_one_scale():
     embedding_tables.store(model, "int8")
     bound = np.abs(table).max(1, keepdims=True) / 127 / 2
     assert (np.abs(_rows(model, 20) - table) <= bound + 1e-7).all()
+
+
+def test_a_small_table_is_multiplied_out_when_the_model_is_loaded(case, tmp_path):
+    graph = graph_of(export(Student(case[0].copy(), case[0].tokenizer, PLAN), "onnx-plan", tmp_path / "a", case[1]))
+    stored = {tensor.name for tensor in graph.initializer}
+    made = {out for node in graph.node for out in node.output if stored.issuperset(node.input)}
+    lookups = {n.input[0] for n in graph.node if n.op_type == "Gather" and "/position_embeddings/" in n.name}
+    assert len(lookups) == 1
+    (product,) = (node for node in graph.node if lookups.intersection(node.output))
+    assert product.op_type == "Mul"
+    assert made.union(stored).issuperset(product.input)  # so the runtime folds it
 
 
 def _weights(case, tmp_path, plan):

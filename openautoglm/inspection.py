@@ -193,7 +193,7 @@ def _by_part(found: list[Stored]) -> str:
     total = sum(tensor.bytes for tensor in found)
     rows: list[list[str]] = [["part", "largest weights", "parameters", "formats", "bytes", "share"]]
     for part, tensors in by_part(found).items():
-        matrices = [t for t in tensors if t.parameters and len(t.shape) == 2]
+        matrices = sorted((t for t in tensors if t.parameters and len(t.shape) == 2), key=lambda t: -t.parameters)
         shapes = ", ".join("x".join(map(str, t.shape)) for t in matrices[:4])
         formats = sorted({t.format for t in matrices or tensors})
         size, count = sum(t.bytes for t in tensors), sum(t.parameters for t in tensors)

@@ -40,17 +40,17 @@ def in_few_bits(
 
 
 def in_product_codes(model: onnx.ModelProto, name: str, whole: np.ndarray, coded: CodedRows, bits: int | None) -> None:
-    """Let `model` have the table `name` as the tensors `name`.weight_quantized and `name`.weight_scale: `whole` rows
-    (rows, width), in so many bits or INT8, and behind them `coded` ones, in their codes once it is saved. In place.
+    """Let `model` have a table as the INT8 tensor `name`_quantized and its scales `name`_scale: `whole` rows (rows,
+    width), in so many bits or INT8, and behind them `coded` ones, in their codes once it is saved. In place.
     """
     rows, scale = four_bits.pack(whole, bits) if bits else int8(whole, axis=1)
     tensors = {"whole.weight_quantized": rows, "whole.weight_scale": scale, "codes": coded.codes}
     for part, weight in (("codebooks", coded.books), ("turn", coded.turn)):
         tensors[f"{part}.weight_quantized"], tensors[f"{part}.weight_scale"] = int8(weight, axis=1)
     tensors["turn.bias"] = coded.bias
-    named = {f"{name}.{part}": value for part, value in tensors.items()}
-    made = [f"{name}.weight_quantized", f"{name}.weight_scale"]
-    _stand_in(model, MULTIPLY, named, made, {"table": name})
+    table = name.removesuffix(".weight")
+    named = {f"{table}.{part}": value for part, value in tensors.items()}
+    _stand_in(model, MULTIPLY, named, [f"{name}_quantized", f"{name}_scale"], {"table": table})
 
 
 def _stand_in(
@@ -141,13 +141,12 @@ def _unpacked(tensors: dict[str, np.ndarray], made: dict[str, list[Any]]) -> dic
 def _table(tensors: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """The INT8 rows and scales that `in_product_codes` stands for."""
 
-    def real(part: str) -> np.ndarray:
-        codes, scales = (tensors[f"{name}.{part}.weight_{kind}"] for kind in ("quantized", "scale"))
-        return codes * scales.astype(np.float32)
+    def stored(part: str) -> tuple[np.ndarray, np.ndarray]:
+        return tensors[f"{name}.{part}.weight_quantized"], tensors[f"{name}.{part}.weight_scale"].astype(np.float32)
 
+    (whole, scales), books, turn = (stored(part) for part in ("whole", "codebooks", "turn"))
     bias = tensors[f"{name}.turn.bias"].astype(np.float32)
-    rows, scales = multiplied_out(CodedRows(tensors[f"{name}.codes"], real("codebooks"), real("turn"), bias))
-    whole, whole_scales = (tensors[f"{name}.whole.weight_{kind}"] for kind in ("quantized", "scale"))
     if whole.dtype == np.uint8:
         whole = four_bits.unpack(whole, len(bias))
-    return np.concatenate([whole, rows]), np.concatenate([whole_scales.astype(np.float32), scales])
+    coded = CodedRows(tensors[f"{name}.codes"], books[0] * books[1], turn[0] * turn[1], bias)
+    return multiplied_out(coded, whole, scales)

@@ -24,13 +24,17 @@ class CodedRows(NamedTuple):
     bias: np.ndarray  # (width,)
 
 
-def multiplied_out(coded: CodedRows) -> tuple[np.ndarray, np.ndarray]:
-    """INT8 codes (pieces, width) and scales (pieces, 1) of the rows that product codes name."""
-    pieces, places = coded.codes.shape
+def multiplied_out(coded: CodedRows, whole: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One table: `whole` rows of INT8 codes (rows, width) with their scales (rows, 1), then those that `coded` names,
+    rounded to the same form.
+    """
+    first, (pieces, places), width = len(whole), coded.codes.shape, len(coded.turn)
     books = coded.books.reshape(places, -1, coded.books.shape[1])
-    rows, scales = np.empty((pieces, len(coded.turn)), np.int8), np.empty((pieces, 1), np.float32)
+    table, table_scales = np.empty((first + pieces, width), np.int8), np.empty((first + pieces, 1), np.float32)
+    table[:first], table_scales[:first] = whole, scales
     for start in range(0, pieces, AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        named = books[np.arange(places), coded.codes[some]].reshape(-1, len(coded.turn))
-        rows[some], scales[some] = int8(named @ coded.turn.T + coded.bias, axis=1)
-    return rows, scales
+        codes = coded.codes[start : start + AT_ONCE]
+        named = books[np.arange(places), codes].reshape(-1, width)
+        rows = slice(first + start, first + start + len(codes))
+        table[rows], table_scales[rows] = int8(named @ coded.turn.T + coded.bias, axis=1)
+    return table, table_scales

@@ -37,7 +37,7 @@ def store(model: onnx.ModelProto, words: str, coded: CodedRows | None = None) ->
         codes, scales, table = f"{name}_quantized", f"{name}_scale", _take(model, name)
         is_words = bool(WORDS.search(name))
         if is_words and coded:
-            beside.in_product_codes(model, name.removesuffix(".weight"), table, coded, bits)
+            beside.in_product_codes(model, name, table, coded, bits)
         elif is_words and bits:
             scale = beside.in_few_bits(model, codes, table, bits)[:, None]
             model.graph.initializer.append(numpy_helper.from_array(scale, scales))

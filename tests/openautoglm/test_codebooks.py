@@ -15,6 +15,7 @@ from openautoglm.inspection import stored
 from openautoglm.quantization import coded_rows
 from openautoglm.quantization.coded_rows import CodedRows
 from openautoglm.quantization.fake_quant import fake_quantised
+from openautoglm.quantization.int8 import int8
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
 from tests.openautoglm.graphs import graph_of
@@ -174,9 +175,10 @@ def test_multiplied_out_a_row_is_off_by_half_a_step(table, monkeypatch):
     monkeypatch.setattr(coded_rows, "AT_ONCE", 128)  # several turns, the last one shorter
     coded = codebooks.encode_rows(table, torch.ones(1500), 8, whole=100)
     parts = coded.codes, coded.codebooks.weight, coded.turn.weight, coded.turn.bias
-    rows, scales = coded_rows.multiplied_out(CodedRows(*(part.detach().numpy() for part in parts)))
-    assert (rows.dtype, rows.shape, scales.shape) == (np.int8, (1400, 32), (1400, 1))
-    exact = coded(torch.arange(100, 1500)).detach().numpy()
+    whole = int8(coded.whole.weight.detach().numpy(), axis=1)
+    rows, scales = coded_rows.multiplied_out(CodedRows(*(part.detach().numpy() for part in parts)), *whole)
+    assert (rows.dtype, rows.shape, scales.shape) == (np.int8, (1500, 32), (1500, 1))
+    exact = coded(torch.arange(1500)).detach().numpy()
     assert (np.abs(rows * scales - exact) <= 0.501 * scales).all()
 
 

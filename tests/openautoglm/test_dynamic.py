@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from openautoglm import architectures, artifact, dynamic, route, segments
+from openautoglm import architectures, artifact, codebooks, dynamic, route, segments
 from openautoglm.artifact import ArtifactError
 from openautoglm.distillation.data import encode
 from openautoglm.distillation.fit import Recipe, logits_of
@@ -119,6 +119,17 @@ def test_the_plan_goes_into_every_segment(trained, tmp_path):
     predictor.session.route = Route.only(0, 2)
     assert np.abs(predictor.logits(task.dev.texts) - logits[0]).max() < 0.35 * np.abs(logits[0]).max()
     assert artifact.size(quantised) < artifact.size(export(student, "onnx-dynamic", tmp_path / "fp32", task))
+
+
+def test_rows_in_product_codes_lie_beside_the_first_segment(trained, tmp_path):
+    student, task, *_ = trained
+    model = copy.deepcopy(student.model)
+    coded = codebooks.encode_rows(architectures.word_embedding(model), torch.ones(model.config.vocab_size), 4, whole=20)
+    architectures.set_word_embedding(model, coded)
+    plan = {"embedding": "int4"}
+    folder = export(Student(model, student.tokenizer, plan, exits=student.exits), "onnx-dynamic", tmp_path / "a", task)
+    beside = [name for name in artifact.read(folder).files if name.endswith(".safetensors.gz")]
+    assert beside == ["segment_0.safetensors.gz"]
 
 
 def test_a_fitted_route_saves_time_and_keeps_the_score(trained):

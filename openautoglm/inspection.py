@@ -28,6 +28,8 @@ DISGUISES = re.compile(r"(_(quantized|scale|zero_point|zero|fp16))+$")  # what n
 FORMATS = {"float32": "float32", "float16": "float16", "int8": "INT8", "uint8": "UINT8", "int64": "int64"}
 SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
 
+Entry = tuple[str, tuple[int, ...], str, int]  # of a tensor: name, shape, format and bytes
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -119,34 +121,39 @@ def _onnx(path: Path, weights: Path | None) -> Iterator[Stored]:
         named = DISGUISES.sub("", name)
         return named if named.startswith("model.") or node is None else node.name
 
+    entries: list[Entry] = []
     declared: dict[str, tuple[int, ...]] = {}
     for tensor in graph.initializer:
+        shape = tuple(tensor.dims)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            declared[tensor.name] = tuple(tensor.dims)
-            continue
-        form = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = int(np.prod(tensor.dims, dtype=np.int64))
-        known = FORMATS.get(form.name, form.name)
-        weight = not SCALES.search(tensor.name) and form.name != "int64"
-        yield Stored(place(tensor.name), tuple(tensor.dims), known, count * form.itemsize, count * weight)
-    for name, shape, known, size in _beside(weights, declared) if weights else ():
-        count = int(np.prod(shape, dtype=np.int64))
-        yield Stored(place(name), shape, known, size, count * (not SCALES.search(name)))
+            declared[tensor.name] = shape
+        else:
+            form = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            size = int(np.prod(shape, dtype=np.int64)) * form.itemsize
+            entries.append((tensor.name, shape, FORMATS.get(form.name, form.name), size))
+    if weights:
+        entries += _beside(weights, declared)
+    for name, shape, known, size in entries:
+        weight = not SCALES.search(name) and known != "int64"
+        yield Stored(place(name), shape, known, size, int(np.prod(shape, dtype=np.int64)) * weight)
 
 
-def _beside(path: Path, declared: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...], str, int]]:
-    """Name, shape, format and bytes of each tensor in the file beside a graph. declared: shapes of what it makes."""
+def _beside(path: Path, declared: dict[str, tuple[int, ...]]) -> list[Entry]:
+    """Each tensor in the file beside a graph. declared: the shapes of what the graph takes from it."""
     try:
         with _open(path) as file:
             tensors, made = beside.read(file.read())
+        shapes = dict(declared)
         for name, (table, _) in made.items():
             if isinstance(table, str):
                 whole = f"{table}.whole.weight_quantized"
-                declared[whole] = len(tensors[whole]), declared[name][1]
-        for name in [*(name for name in declared if name in tensors), *sorted(tensors.keys() - declared.keys())]:
+                shapes[whole] = len(tensors[whole]), declared[name][1]
+        found = []
+        for name in [*(name for name in shapes if name in tensors), *sorted(tensors.keys() - shapes.keys())]:
             value = tensors[name]
             known = f"INT{_bits(value)}" if value.ndim == 3 else FORMATS.get(value.dtype.name, value.dtype.name)
-            yield name, declared.get(name, value.shape), known, value.nbytes
+            found.append((name, shapes.get(name, value.shape), known, value.nbytes))
+        return found
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # foreign bytes, or numbers, or none
         raise ArtifactError(f"{path}: no weights for this graph ({error}). Export the model again.") from None
 

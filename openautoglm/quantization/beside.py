@@ -73,11 +73,11 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     for node in [node for node in model.graph.node if node.op_type in (UNPACK, MULTIPLY)]:
         own = _taken(model, node)
         if node.op_type == UNPACK:
-            width, transposed = (_attribute(node, name) for name in ("width", "transposed"))
+            width, transposed = (helper.get_node_attr_value(node, name) for name in ("width", "transposed"))
             tensors[node.output[0]], made[node.output[0]] = own[node.input[0]], [width, transposed]
         else:
             rows, scales = node.output
-            tensors, made[rows] = tensors | own, [_attribute(node, "table").decode(), scales]
+            tensors, made[rows] = tensors | own, [helper.get_node_attr_value(node, "table").decode(), scales]
     for name, value in _unpacked(tensors, made).items():
         form = helper.np_dtype_to_tensor_dtype(value.dtype)
         declared = TensorProto(name=name, data_type=form, dims=value.shape, data_location=TensorProto.EXTERNAL)
@@ -87,12 +87,6 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     if tensors:
         # one string, for safetensors writes several in an order of chance
         save_file(tensors, path.with_suffix(SUFFIX), metadata={"weights": json.dumps(made)})
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
-    from onnx import helper
-
-    return next(helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name)
 
 
 def _taken(model: onnx.ModelProto, node: onnx.NodeProto) -> dict[str, np.ndarray]:

@@ -45,18 +45,18 @@ def store(model: onnx.ModelProto, words: str, coded: CodedRows | None = None) ->
             for value, stored in zip(int8(table, axis=1), (codes, scales), strict=True):
                 model.graph.initializer.append(numpy_helper.from_array(value, stored))
         if is_words:
-            replace(model, node, _looked_up(node.name, (codes, scales), ids, out))
+            replace(model, node, _looked_up(node.name, codes, scales, ids, out))
         else:
             replace(model, node, [*_product(codes, scales, name), node])
 
 
-def _looked_up(node: str, table: tuple[str, str], ids: str, out: str) -> list[onnx.NodeProto]:
-    rows = f"{out}_rows", f"{out}_scales"
-    gathers = [
-        helper.make_node("Gather", [stored, ids], [found], name=f"{node}_{kind}")
-        for stored, found, kind in zip(table, rows, ("rows", "scales"), strict=True)
+def _looked_up(node: str, codes: str, scales: str, ids: str, out: str) -> list[onnx.NodeProto]:
+    rows, row_scales = f"{out}_rows", f"{out}_scales"
+    return [
+        helper.make_node("Gather", [codes, ids], [rows], name=f"{node}_rows"),
+        helper.make_node("Gather", [scales, ids], [row_scales], name=f"{node}_scales"),
+        *_product(rows, row_scales, out),
     ]
-    return [*gathers, *_product(*rows, out)]
 
 
 def _product(codes: str, scales: str, name: str) -> list[onnx.NodeProto]:

@@ -31,7 +31,7 @@ LEFT_OUT = (
     "Wikipedia and books: the task's own text stands in, and the softmax runs over its word pieces only. The teacher "
     "comes without a language-model head, so one is trained on it first. Learning rates fit the smaller budget."
 )
-SHARES = {"head": 0.1, "distil": 0.4, "task": 0.5}  # of the budget's steps
+HEAD, DISTIL = 0.1, 0.4  # shares of the budget's steps; the task gets the rest
 MASKED, AS_IS, RANDOM = 0.15, 0.1, 0.1  # the first of all pieces, the others of the masked ones
 SMOOTHING = 0.7  # a piece is masked in proportion to its count ** -0.7
 
@@ -55,20 +55,22 @@ def compress(
     if from_teacher:
         distilbert.copy_from(student, expert, kept)
     published: Any = {"betas": (0.9, 0.98), "eps": 1e-6, "warmup": 0.05, "clip_norm": 5.0}
-    steps = {stage: max(1, round(share * budget.steps)) for stage, share in SHARES.items()}
+    head, distil = (round(share * budget.steps) for share in (HEAD, DISTIL))
 
     masking = Masking(train, teacher.tokenizer)
     their_head, our_head = (Head(expert.config.hidden_size, masking.pieces).to(expert.device) for _ in range(2))
-    recipe = Recipe(steps["head"], 1e-3, budget.batch_size, **published)
-    fit(their_head, train, head_loss(expert, their_head, masking), recipe, stage="head")
+    if head:
+        recipe = Recipe(head, 1e-3, budget.batch_size, **published)
+        fit(their_head, train, head_loss(expert, their_head, masking), recipe, stage="head")
     our_head.load_state_dict(their_head.requires_grad_(False).state_dict())
 
-    loss = triple_loss(student, our_head, expert, their_head, masking, temperature, mlm_weight)
-    recipe = Recipe(steps["distil"], learning_rate, budget.batch_size, **published)
-    fit(nn.ModuleList([student, our_head]), train, loss, recipe, stage="distil")
+    if distil:
+        loss = triple_loss(student, our_head, expert, their_head, masking, temperature, mlm_weight)
+        recipe = Recipe(distil, learning_rate, budget.batch_size, **published)
+        fit(nn.ModuleList([student, our_head]), train, loss, recipe, stage="distil")
 
     known = logits_of(expert, train)
-    recipe = Recipe(steps["task"], task_learning_rate, budget.batch_size)
+    recipe = Recipe(budget.steps - head - distil, task_learning_rate, budget.batch_size)
 
     def fine_tune(batch: Batch) -> Tensor:
         logits = student(**batch.inputs).logits

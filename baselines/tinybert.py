@@ -29,7 +29,8 @@ KEPT = (
 LEFT_OUT = (
     "General distillation on Wikipedia: the embedding starts from the SVD of the teacher's and the intermediate stage "
     "does the rest. Replacement words come from the teacher's embedding table, not from a masked language model and "
-    "GloVe. The stages share the steps (published: 20 to 3 epochs), with higher learning rates."
+    "GloVe. The stages share the steps (published: 20 to 3 epochs), with higher learning rates. On regression the "
+    "student learns the teacher's values; the authors' code takes the labels."
 )
 
 

@@ -71,18 +71,26 @@ def _take_texts(method: str, module: ModuleType) -> None:
 def bind(module: ModuleType, given: dict[str, Any], row: str | None = None) -> dict[str, Any]:
     """Every knob with its value: the default, or the one of params.yaml; UserError for one that does not exist.
 
-    The knobs are compress's keyword-only arguments, or the dict KNOBS of a module whose compress takes **config.
     `row`: the entry of params.yaml that they were given in; by default the one named like the module.
     """
-    parameters = inspect.signature(module.compress).parameters.values()
-    knobs = getattr(module, "KNOBS", None) or {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    defaults = knobs(module)
     place = f"methods.{row or module.__name__.split('.')[1]}"
     for name, value in given.items():
-        default = known(knobs, name, "knob", place)
+        default = known(defaults, name, "knob", place)
         number = isinstance(default, (int, float)) and not isinstance(default, bool)
         if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise UserError(f"{place}.{name} is {value!r}; it takes a number, such as {default!r}.")
-    return knobs | given
+    if missing := [name for name, value in (defaults | given).items() if value is inspect.Parameter.empty]:
+        raise UserError(f"{place} does not set {missing}, which have no default: set them there, or give them one.")
+    return defaults | given
+
+
+def knobs(module: ModuleType) -> dict[str, Any]:
+    """Every knob with its default, `inspect.Parameter.empty` where it has none: compress's keyword-only arguments, or
+    the dict KNOBS of a module whose compress takes **config.
+    """
+    parameters = inspect.signature(module.compress).parameters.values()
+    return getattr(module, "KNOBS", None) or {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def sources_sha256(roots: Iterable[str]) -> str:
@@ -110,7 +118,7 @@ def _closure(roots: Iterable[str]) -> set[Path]:
 def _file(module: str) -> Path | None:
     """The file of a module of ours; None for others and for names inside a module."""
     base = Path(*module.split("."))
-    if base.parts[0] not in FOLDERS:
+    if module.split(".")[0] not in FOLDERS:
         return None
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
@@ -136,6 +144,8 @@ def _imports(path: Path) -> tuple[list[str], list[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names[id(node) in unused].extend(f"{alias.name}{end}" for alias in node.names for end in ("", ".*"))
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names[id(node) in unused].extend([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        elif isinstance(node, ast.ImportFrom):
+            above = path.parent.parts[: len(path.parent.parts) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            names[id(node) in unused].extend([module, *(f"{module}.{alias.name}" for alias in node.names)])
     return names

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from leaderboard.metrics import CLASSIFICATION, REGRESSION
 from leaderboard.schema import DeploymentName, Name, Profile, Range, Strict
 from pipelines.errors import UserError
 
@@ -45,6 +46,13 @@ class TaskParams(Strict):
     def _labels_match_kind(self) -> TaskParams:
         if (self.kind == "classification") != (len(self.labels) >= 2):
             raise ValueError("a classification task lists at least two labels, a regression task none")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_match_kind(self) -> TaskParams:
+        known = CLASSIFICATION if self.kind == "classification" else REGRESSION
+        if unknown := [metric for metric in self.metrics if metric not in known]:
+            raise ValueError(f"{unknown} are no metrics of a {self.kind} task; known: {', '.join(known)}")
         return self
 
 
@@ -149,13 +157,20 @@ class Params(Strict):
 @cache
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml; UserError lists every problem at once."""
+    return checked(read(path), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The table in a YAML file; UserError where there is none."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run from the project's root.") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8; no such day
         raise UserError(f"{path} is not readable YAML: {error}") from None
-    return checked(raw, str(path))
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} holds no settings: write `key: value` lines, `profile: ...` first.")
+    return raw
 
 
 def checked(raw: Any, source: str) -> Params:
@@ -200,6 +215,7 @@ class Paths:
 
     raw = Path("data/raw")
     downloads = Path("data/downloads")  # archives as pip brought them; kept between runs
+    own = Path("data/own.json")  # the hashes of the task files that are a user's own
 
     def split(self, task: str, split: str) -> Path:
         """data/<task>/{train,dev,exam}.parquet with the columns text and label."""

@@ -46,8 +46,9 @@ def prepare(task: TaskParams, rows: Rows, limit: int | None = None) -> tuple[dic
     """
     examples, dropped = distinct(task, rows)
     parts: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    gives_dev = "dev" in (rows.splits or ())
     for example in sorted(examples, key=lambda e: (position(e.folded), e.folded)):
-        parts[_split(example, rows.splits)].append(example)
+        parts[_split(example, gives_dev)].append(example)
     if limit and limit < len(examples):
         parts = {split: part[: max(1, limit * len(part) // len(examples))] for split, part in parts.items()}
         dropped["beyond limit"] = len(examples) - sum(map(len, parts.values()))
@@ -85,12 +86,12 @@ def distinct(task: TaskParams, rows: Rows) -> tuple[list[Example], dict[str, int
     return examples, {reason: n for reason, n in dropped.items() if n}
 
 
-def _split(example: Example, given: list[str] | None) -> str:
+def _split(example: Example, gives_dev: bool) -> str:
     """As the source says, else by hash. Where the source has splits but no dev, train gives an eighth of itself."""
     place = position(example.folded)
     if example.given is None:
         return "train" if place < TRAIN else "dev" if place < TRAIN + DEV else "exam"
-    if example.given == "train" and "dev" not in (given or ()):
+    if example.given == "train" and not gives_dev:
         return "train" if place < TRAIN / (TRAIN + DEV) else "dev"
     return example.given
 

@@ -74,9 +74,10 @@ def plan(settings: Params, row: str, task: str, passes: Sequence[float] = ()) ->
             f"`{row}_slow: {{method: {method}, learning_rate: ...}}`."
         )
     module = methods.load(method)
-    rates = {knob: value for knob, value in methods.bind(module, {}).items() if knob.endswith("learning_rate")}
+    defaults = methods.knobs(module).items()
+    rates = {knob: x for knob, x in defaults if knob.endswith("learning_rate") and isinstance(x, (int, float))}
     if not rates:
-        raise UserError(f"{row} has no knob whose name ends in learning_rate: there is nothing to try.")
+        raise UserError(f"{row} has no knob with a default whose name ends in learning_rate: there is nothing to try.")
     bound = methods.bind(module, given, row)
     fixed = {knob: value for knob, value in bound.items() if knob not in rates}
     if passes:

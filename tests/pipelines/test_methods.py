@@ -54,6 +54,14 @@ def test_a_bad_knob_is_refused(project, given, message):
         methods.bind(methods.load("mine"), given)
 
 
+def test_a_knob_without_a_default_must_be_set(project):
+    (project / "method.py").write_text(GOOD.replace("rate: float = 0.5", "rate: float"))
+    module = methods.load("mine")
+    with pytest.raises(UserError, match=r"methods\.mine does not set \['rate'\]"):
+        methods.bind(module, {})
+    assert methods.bind(module, {"rate": 2}) == {"rate": 2, "deep": True}
+
+
 def test_every_breach_is_told_at_once(project):
     (project / "method.py").write_text("KEPT = 3\ndef compress(teacher, task): pass\n")
     with pytest.raises(UserError) as error:
@@ -91,6 +99,14 @@ def test_the_hash_follows_what_is_imported(project, file, changes):
     before = methods.sources_sha256(["submissions.mine.method"])
     Path(file).write_text("x = 2\n")
     assert (methods.sources_sha256(["submissions.mine.method"]) != before) == changes
+
+
+@pytest.mark.parametrize("line", ["from .part import x", "from . import part", "from ..mine.part import x"])
+def test_the_hash_follows_relative_imports(project, line):
+    (project / "method.py").write_text(GOOD.replace("from submissions.mine.part import x", line))
+    before = methods.sources_sha256(["submissions.mine.method"])
+    (project / "part.py").write_text("x = 2\n")
+    assert methods.sources_sha256(["submissions.mine.method"]) != before
 
 
 def test_the_hash_of_a_method_that_does_not_use_the_compressor_does_not_follow_it(project):

@@ -56,6 +56,11 @@ def put(*path_and_value):
         (put("carbon", "grid", "Germany"), r"carbon.grid: .*pattern"),
         (put("tasks", "movie", "labels", ["one"]), "at least two labels"),
         (put("tasks", "tweets", "labels", ["a", "b"]), "a regression task none"),
+        (
+            put("tasks", "movie", "metrics", ["acuracy"]),
+            r"tasks.movie: .*\['acuracy'\] are no metrics .*accuracy",
+        ),
+        (put("tasks", "tweets", "metrics", ["accuracy"]), "no metrics of a regression task; known: pearson, spearman"),
         (put("methods", {"albert": {}}), "methods must hold 'teacher'"),
         (put("deployments", "nobody", ["onnx-fp32"]), r"deployments names \['nobody'\]"),
         (put("packages", {}), r"are not pinned under packages"),
@@ -125,7 +130,12 @@ def test_unknown_task_names_the_nearest(given):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "run from the project's root"), (b"a: [", "not readable YAML"), (b"\xff\xfe\x00", "not readable YAML")],
+    [
+        (None, "run from the project's root"),
+        (b"a: [", "not readable YAML"),
+        (b"\xff\xfe\x00", "not readable YAML"),
+        (b"", "holds no settings"),
+    ],
 )
 def test_a_missing_or_broken_file_is_one_message(tmp_path, content, message):
     path = tmp_path / "params.yaml"

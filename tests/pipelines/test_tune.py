@@ -134,7 +134,7 @@ def test_a_trial_that_diverges_is_kept_without_a_score(project, monkeypatch):
     [
         ("albrt", "movie", "did you mean 'albert'"),
         ("albert", "movies", "did you mean 'movie'"),
-        ("teacher", "movie", "no knob whose name ends in learning_rate"),
+        ("teacher", "movie", "no knob with a default whose name ends in learning_rate"),
     ],
 )
 def test_a_mistake_is_told_before_any_training(project, monkeypatch, row, task, message):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from leaderboard.schema import Profile
 from pipelines import params
 from pipelines.errors import UserError, stage
 from pipelines.params import paths
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from leaderboard.store import Board
     from leaderboard.table import Table as Rows
 
+PROFILES = get_args(Profile)
 SHOWN = ("score", "gap", "smaller", "mb", "faster", "p50", "mwh")  # what 80 columns hold
 
 
@@ -33,7 +35,7 @@ def _main() -> None:
     check.add_argument("name", help="a folder of submissions/")
     check.add_argument("--base", metavar="COMMIT", help="what it is proposed against: nothing of that may change")
     run = verbs.add_parser("run", help="run the pipeline in a profile; again: go on from what is complete")
-    run.add_argument("--profile", default="default", help="default, or the name of a file in profiles/")
+    run.add_argument("--profile", choices=PROFILES, default="default", help="the settings: a file of profiles/")
     run.add_argument("targets", nargs="*", help="a submission, or stages such as compress@albert-movie-0")
     verbs.add_parser("show", help="the board in the terminal, and where to look further")
     measure = verbs.add_parser("measure", help="measure any artifact against another")
@@ -45,12 +47,12 @@ def _main() -> None:
     verify = verbs.add_parser("verify", help="is a row true? what was made here beside what is published")
     verify.add_argument("row", nargs="?", help="a method, or method/task; none: every row")
     verify.add_argument("--against", default="HEAD", metavar="REF|DIR", help="a commit, or a folder of results")
-    verify.add_argument("--profile", help="smoke, default or full; none: that of params.yaml")
+    verify.add_argument("--profile", choices=PROFILES, help="whose records; that of params.yaml if not given")
     tune = verbs.add_parser("tune", help="try rates or passes on dev, as many for each method; again: go on")
     tune.add_argument("methods", nargs="+", metavar="METHOD", help="methods of params.yaml")
     tune.add_argument("--task", dest="tasks", nargs="+", required=True, metavar="TASK", help="tasks of params.yaml")
     tune.add_argument("--passes", type=float, nargs="+", default=[], metavar="N", help="try these instead of rates")
-    tune.add_argument("--profile", default="default", help="whose rows, tasks and teachers; the default's if not given")
+    tune.add_argument("--profile", choices=PROFILES, default="default", help="whose rows, tasks and teachers")
     given = parser.parse_args()
     if given.verb == "run":
         _run(given.profile, given.targets)

@@ -25,32 +25,34 @@ from pipelines.files import write_text
 LOCK, RWLOCK, KEPT = ".dvc/tmp/run.lock", ".dvc/tmp/rwlock", ".dvc/tmp/dvc.lock"
 
 
-def repro(folder: Path, targets: list[str]) -> int:
-    """Run the pipeline of `folder`; DVC's exit code. Where another run goes on there, it is waited for.
+def repro(folder: Path, targets: list[str], held: int) -> int:
+    """Run the pipeline of `folder`; DVC's exit code. Only for who is `alone` there, whose descriptor is `held`.
 
     Without targets, cells are trained side by side first (pipelines.cells), then comes all the rest, one by one.
     """
-    with alone(folder) as held:
-        mend(folder)
-        # The stages' `python` is the one that runs this; the runs of all profiles stand in one MLflow.
-        store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path('mlflow.db').resolve()}"}
-        environment = store | os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    mend(folder)
+    # The stages' `python` is the one that runs this; the runs of all profiles stand in one MLflow.
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path('mlflow.db').resolve()}"}
+    environment = store | os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
-        def dvc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "dvc", *words]
-            return subprocess.run(command, cwd=folder, env=environment, pass_fds=[held], text=True, **options)
+    def dvc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvc", *words]
+        return subprocess.run(command, cwd=folder, env=environment, pass_fds=[held], text=True, **options)
 
-        if not targets:
-            settings = params.load(folder / "params.yaml")
-            workers = cells.at_once(settings)
-            if workers > 1 and (code := cells.train(folder, settings, dvc, workers)):
-                return code
-        return dvc("repro", *targets).returncode
+    if not targets:
+        settings = params.load(folder / "params.yaml")
+        workers = cells.at_once(settings)
+        if workers > 1 and (code := cells.train(folder, settings, dvc, workers)):
+            return code
+    return dvc("repro", *targets).returncode
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock, and give its descriptor: a child that inherits it holds it too, as long as it lives."""
+    """Hold the folder's lock, and give its descriptor: a child that inherits it holds it too, as long as it lives.
+
+    Where another run goes on there, it is waited for.
+    """
     path = folder / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -17,9 +17,12 @@ from pipelines import params, workspace
 from pipelines.errors import UserError
 from pipelines.files import write_text
 from pipelines.params import paths
+from pipelines.repro import repro
 
 TEMPLATE = Path(__file__).parent / "template"
+PARAMS = Path("params.yaml")
 KINDS = {"method": "methods", "artifact": "submitted", "result": "submitted"}  # -> its table in params.yaml
+ROW = {"methods": "{}", "submitted": "[onnx-fp32]"}  # what stands there behind its name at first
 NEXT = {
     "method": "Write submissions/{name}/method.py: it works already (every other layer, distilled).",
     "artifact": "Put an ONNX artifact of each task into submissions/{name}/artifacts/<task>/.",
@@ -39,11 +42,12 @@ def new(name: str, kind: str) -> None:
     rows = {*settings.methods, *settings.submitted, *params.RESERVED, *workspace.rows()}
     if folder.exists() or name in rows or Path("baselines", f"{name}.py").exists():
         raise UserError(f"{name!r} is taken: choose another name.")
+    with_row = _with_row(name, KINDS[kind])
     words = {"NAME": name, "KIND": kind, "AUTHOR": _author(), "HARDWARE": platform.processor() or platform.machine()}
     for file in ("method.py", FILE, "README.md") if kind == "method" else (FILE, "README.md"):
         text = (TEMPLATE / file).read_text(encoding="utf-8")
         write_text(folder / file, re.sub(r"\b(NAME|KIND|AUTHOR|HARDWARE)\b", lambda found: words[found[0]], text))
-    _add_row(name, KINDS[kind])
+    write_text(PARAMS, with_row)
     print(f"{folder}/ is begun, and {name!r} has its row in params.yaml.\n")
     print(f"1. {NEXT[kind].format(name=name)}")
     print(f"2. Say in {folder / FILE} who you are and what it is.")
@@ -61,19 +65,23 @@ def _author() -> str:
     return yaml.safe_dump([said or "your name"], default_flow_style=True, allow_unicode=True).strip()[1:-1]
 
 
-def _add_row(name: str, table: str) -> None:
-    """A line at the end of a table of params.yaml; all else, comments too, stays as it is."""
-    path = Path("params.yaml")
-    lines = path.read_text(encoding="utf-8").split("\n")
-    start = next(i for i, line in enumerate(lines) if line.startswith(f"{table}:"))
-    lines[start] = re.sub(r":\s*\{\s*\}", ":", lines[start])
-    end = start + 1
-    while end < len(lines) and lines[end].startswith((" ", "#")) and lines[end].strip():
-        end += 1
-    row = f"  {name}: {{}}" if table == "methods" else f"  {name}: [onnx-fp32]"
-    text = "\n".join([*lines[:end], row, *lines[end:]])
-    params.Params.model_validate(yaml.safe_load(text))
-    write_text(path, text)
+def _with_row(name: str, table: str) -> str:
+    """params.yaml with a line at the end of a table; all else, comments too, stays as it is."""
+    lines, row = PARAMS.read_text(encoding="utf-8").split("\n"), f"  {name}: {ROW[table]}"
+    try:
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"{table}:"))
+        lines[start] = re.sub(r":\s*\{\s*\}", ":", lines[start])
+        end = start + 1
+        while end < len(lines) and lines[end].startswith((" ", "#")) and lines[end].strip():
+            end += 1
+        text = "\n".join([*lines[:end], row, *lines[end:]])
+        params.Params.model_validate(yaml.safe_load(text))
+    except (StopIteration, yaml.YAMLError, ValidationError):
+        raise UserError(
+            f"{PARAMS} has no table `{table}:` with one row a line, two spaces before it, to add `{row.strip()}` to: "
+            "write it so, and run the command again."
+        ) from None
+    return text
 
 
 def run(name: str, profile: str) -> int:
@@ -84,22 +92,26 @@ def run(name: str, profile: str) -> int:
         raise UserError(str(error)) from None
     settings = params.load()
     if name not in (*settings.methods, *settings.submitted):
-        line = f"{name}: {{}}" if kind == "method" else f"{name}: [onnx-fp32]"
-        raise UserError(f"{name} has no row in params.yaml: add `{line}` under {KINDS[kind]}.")
-    folder = Path() if profile == "default" else workspace.lay(profile, Path(".work") / profile)
+        table = KINDS[kind]
+        raise UserError(f"{name} has no row in {PARAMS}: add `{name}: {ROW[table]}` under {table}.")
+    with workspace.opened(profile) as (folder, held):
+        code = _run(name, kind, folder, held)
+        workspace.bring_back(profile, folder)
+    return code
+
+
+def _run(name: str, kind: str, folder: Path, held: int) -> int:
     own = params.load(folder / "params.yaml")
     there = [task for task in own.tasks if (folder / paths.record(own.profile, "teacher", task)).is_file()]
     targets = [f"record@teacher-{task}" for task in own.tasks if task not in there]  # the 100 % row, made once
-    if name in settings.methods:
+    if name in own.methods:
         targets += [f"record@{name}-{task}" for task in own.tasks]
     elif kind == "artifact":
         targets += [f"compress@teacher-{task}-{own.seeds[0]}" for task in own.tasks]
-    if targets and (code := workspace.run(profile, targets)):
+    if targets and (code := repro(folder, targets, held)):
         return code
-    if kind == "artifact":
-        if code := _stage(folder, "brought", name):
-            return code
-        workspace.bring_back(profile, folder)  # again: these records are no stage's
+    if kind == "artifact" and (code := _stage(folder, "brought", name)):
+        return code
     return _stage(folder, "board")  # not by DVC, to which the board depends on every other method's records too
 
 

@@ -50,16 +50,16 @@ def tune(rows: Sequence[str], tasks: Sequence[str], passes: Sequence[float] = ()
     if wrong := [count for count in passes if not 0 < count <= MOST_PASSES]:
         raise UserError(f"--passes takes numbers above 0 and up to {MOST_PASSES}, not {wrong[0]:g}.")
     root = Path.cwd()
-    if profile != "default":
-        os.chdir(workspace.lay(profile, Path(".work") / profile))
-    settings = params.load()
-    plans = [plan(settings, row, task, passes) for task in tasks for row in rows]
-    run = "dvc repro" if profile == "default" else f"bench run --profile {profile}"
-    for task in tasks:
-        if not _weights(settings, task).is_file():
-            raise UserError(f"{task} has no teacher yet: run `{run} finetune@{task}-{settings.seeds[0]}`.")
-    for planned in plans:
-        _search(settings, planned, root / paths.tuning(planned.row, planned.task))
+    with workspace.opened(profile) as (folder, _):
+        os.chdir(folder)
+        settings = params.load()
+        plans = [plan(settings, row, task, passes) for task in tasks for row in rows]
+        run = "dvc repro" if profile == "default" else f"bench run --profile {profile}"
+        for task in tasks:
+            if not _weights(settings, task).is_file():
+                raise UserError(f"{task} has no teacher yet: run `{run} finetune@{task}-{settings.seeds[0]}`.")
+        for planned in plans:
+            _search(settings, planned, root / paths.tuning(planned.row, planned.task))
 
 
 def plan(settings: Params, row: str, task: str, passes: Sequence[float] = ()) -> Plan:

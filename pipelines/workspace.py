@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +18,65 @@ import yaml
 from leaderboard.aside import replacing
 from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.params import load, paths
-from pipelines.repro import repro
+from pipelines.params import load, paths, read
+from pipelines.repro import alone, repro
 
 PUBLISHED = ("full", "ablations")
+CODE = ("baselines", "leaderboard", "openautoglm", "pipelines", "profiles", "submissions")
 
 
 def run(profile: str, targets: list[str]) -> int:
     """`dvc repro` of a profile in its own folder; records that are to be published come back. DVC's exit code."""
-    if profile == "default":
-        return repro(Path(), targets)
-    folder = lay(profile, Path(".work") / profile)
-    code = repro(folder, targets)
-    bring_back(profile, folder)
+    with opened(profile) as (folder, held):
+        code = repro(folder, targets, held)
+        bring_back(profile, folder)
     return code
 
 
+@contextmanager
+def opened(profile: str) -> Iterator[tuple[Path, int]]:
+    """The folder of a profile, laid anew, and the descriptor of its lock: nobody else lays or runs it meanwhile."""
+    folder = Path() if profile == "default" else Path(".work") / profile
+    with alone(folder) as held:
+        if profile != "default":
+            lay(profile, folder)
+        yield folder, held
+
+
 def bring_back(profile: str, folder: Path) -> None:
-    """Copy the records of a profile that are to be published from its folder."""
-    made = folder / paths.results(profile)
-    if profile in PUBLISHED and made.is_dir():
-        shutil.copytree(made, paths.results(profile), dirs_exist_ok=True, copy_function=_copy)
+    """Copy the records of a profile that are to be published from its folder: those of its rows and tasks of now."""
+    if profile not in PUBLISHED:
+        return
+    settings = load(folder / "params.yaml")
+    for task in settings.tasks:
+        records = [paths.record(profile, row, task) for row in (*settings.methods, *settings.submitted)]
+        for name in (paths.task_card(profile, task), *records):
+            if (folder / name).is_file():
+                _copy(folder / name, name)
 
 
 def lay(profile: str, folder: Path) -> Path:
     """Bring `folder` up to date with the working tree, and lay profiles/<profile>.yaml over its params.yaml."""
-    laid = overlaid(profile)
-    for name in _tracked():
+    laid, tracked = overlaid(profile), _tracked()
+    for name in tracked:
         target = folder / name
         if name != "params.yaml" and not (target.is_file() and target.read_bytes() == Path(name).read_bytes()):
             _copy(name, target)
+    _forget(folder, set(tracked))
     write_text(folder / "params.yaml", yaml.safe_dump(laid, sort_keys=False, allow_unicode=True))
     load(folder / "params.yaml")
     cache = Path(".dvc/cache").resolve()
     write_text(folder / ".dvc/config.local", f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n")
     return folder
+
+
+def _forget(folder: Path, tracked: set[str]) -> None:
+    """Remove code that the working tree no longer has. What is made in `folder` lies elsewhere, but for results."""
+    for path in [path for top in CODE for path in (folder / top).rglob("*") if path.is_file()]:
+        name = path.relative_to(folder)
+        made = name.is_relative_to("leaderboard/results") or "__pycache__" in name.parts
+        if not made and name.as_posix() not in tracked:
+            path.unlink()
 
 
 def overlaid(profile: str) -> dict[str, Any]:
@@ -61,22 +87,28 @@ def overlaid(profile: str) -> dict[str, Any]:
     if not overlay.is_file():
         names = sorted(path.stem for path in overlay.parent.glob("*.yaml"))
         raise UserError(f"No profile {profile!r}: known are default, {', '.join(names)}.")
-    base, given = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (Path("params.yaml"), overlay))
-    laid = merge(base, given)
-    rows = base["methods"]
+    base = read(Path("params.yaml"))
+    laid = merge(base, read(overlay))
+    before, rows = _table(base, "methods"), _table(laid, "methods")
     started = {
-        row: rows.get(str(entry.get("method")), {}) | entry
-        for row, entry in laid["methods"].items()
-        if row not in rows and isinstance(entry, dict)
+        row: _table(before, entry.get("method")) | entry
+        for row, entry in rows.items()
+        if row not in before and isinstance(entry, dict)
     }
-    return laid | {"methods": laid["methods"] | started}
+    return laid | ({"methods": rows | started} if rows else {})
 
 
 def rows() -> set[str]:
     """The rows that any profile sets, as its own YAML names them: an ablation is a published method too."""
-    said = [yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in Path("profiles").glob("*.yaml")]
-    tables = [profile.get(table) or {} for profile in said for table in ("methods", "submitted")]
+    said = [read(path) for path in Path("profiles").glob("*.yaml")]
+    tables = [_table(profile, name) for profile in said for name in ("methods", "submitted")]
     return {row for table in tables for row, entry in table.items() if entry is not None}
+
+
+def _table(settings: dict[str, Any], name: Any) -> dict[str, Any]:
+    """A table in settings that are not checked yet; where something else stands in its place, it has no rows."""
+    found = settings.get(name) if isinstance(name, str) else None
+    return found if isinstance(found, dict) else {}
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:

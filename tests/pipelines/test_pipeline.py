@@ -28,9 +28,7 @@ def project(tmp_path_factory):
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     if Path("data/downloads").is_dir():
         shutil.copytree("data/downloads", folder / "data/downloads")
-    done = _run(
-        folder, "-c", "import sys, pathlib; from pipelines import repro; sys.exit(repro.repro(pathlib.Path(), []))"
-    )
+    done = _run(folder, "-c", "import sys; from pipelines import workspace; sys.exit(workspace.run('default', []))")
     if "cannot be reached" in done.stderr:
         pytest.skip("the package index cannot be reached")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -54,6 +54,18 @@ def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(project, name):
     assert not list(Path("submissions").iterdir())
 
 
+@pytest.mark.parametrize("given", ["", "submitted: {theirs: [onnx-int8]}"], ids=["no table", "a table in one line"])
+def test_a_table_that_takes_no_row_is_told_and_nothing_is_written(project, given):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text("".join(line for line in text.splitlines(True) if "submitted:" not in line) + given)
+    params.load.cache_clear()
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"no table `submitted:` with one row a line.* `mine: \[onnx-fp32\]`"):
+        submit.new("mine", "artifact")
+    assert Path("params.yaml").read_bytes() == before
+    assert not list(Path("submissions").iterdir())
+
+
 def test_a_name_cannot_be_taken_twice(project):
     submit.new("mine", "method")
     params.load.cache_clear()
@@ -88,12 +100,13 @@ def test_a_base_that_git_does_not_know_is_one_message(project):
 def test_the_records_of_a_brought_artifact_come_back_from_the_folder_of_a_profile(project, monkeypatch):
     submit.new("mine", "artifact")
     params.load.cache_clear()
-    folder = project / ".work/full"
-    folder.mkdir(parents=True)
-    text = Path("params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("profile: default", "profile: full"))
-    monkeypatch.setattr(submit.workspace, "lay", lambda profile, where: folder)
-    monkeypatch.setattr(submit.workspace, "run", lambda profile, targets: 0)
+
+    def lay(profile, folder):
+        text = Path("params.yaml").read_text()
+        (folder / "params.yaml").write_text(text.replace("profile: default", "profile: full"))
+
+    monkeypatch.setattr(submit.workspace, "lay", lay)
+    monkeypatch.setattr(submit, "repro", lambda folder, targets, held: 0)
     record = paths.record("full", "mine", "movie")
 
     def stage(where, *command):

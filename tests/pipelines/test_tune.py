@@ -92,7 +92,7 @@ def test_another_profile_is_tried_in_its_folder_and_written_down_here(project, m
     elsewhere.mkdir(parents=True)
     for name in ("data", "runs", "baselines"):
         (project / name).rename(elsewhere / name)
-    monkeypatch.setattr(tune.workspace, "lay", lambda profile, folder: folder)
+    monkeypatch.setattr(tune.workspace, "lay", lambda profile, folder: None)
     tune.tune(["albert"], ["movie"], passes=[1], profile="full")
     monkeypatch.chdir(project)
     assert [trial.steps for trial in read("albert").trials] == [6]

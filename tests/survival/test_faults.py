@@ -196,8 +196,8 @@ def pipeline(tmp_path):
 
 
 def _repro(folder: Path) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from pathlib import Path; from pipelines.repro import repro; "
-    code += "sys.exit(repro(Path(sys.argv[1]), ['one']))"
+    code = "import sys; from pathlib import Path; from pipelines.repro import alone, repro; folder = Path(sys.argv[1])"
+    code += "\nwith alone(folder) as held: sys.exit(repro(folder, ['one'], held))"
     return subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
 
 

@@ -1,7 +1,8 @@
 """A stage that runs a submission's code, run in the sandbox: it sees its task's train and dev, and writes its own cell.
 
-The exam, all other tasks and methods, the records, DVC's cache and the network are not there for it. What it prints is
-shown. It is not shown live in MLflow, which is on the other side: `track` logs it from its record.
+The exam, all other tasks and methods, the records, DVC's cache, pip's and the network are not there for it. All else on
+the disk that its user may read is: another clone of this project, with its exam, too. What it prints is shown. It is not
+shown live in MLflow, which is on the other side: `track` logs it from its record.
 """
 
 from __future__ import annotations
@@ -78,8 +79,11 @@ def enter() -> None:
 
 
 def secrets(project: Path, wanted: Sequence[Path]) -> Iterator[Path]:
-    """All data and results of a project but what is wanted; of a profile's folder, those of the outer project too."""
+    """All data and results of a project but what is wanted; of a profile's folder, those of the outer project too. And
+    pip's cache, where the packages with the texts are.
+    """
     kept = [path.resolve() for path in wanted]
+    yield from _but(Path.home().resolve() / ".cache/pip", kept)
     outer = [project.parents[1]] if project.parent.name == ".work" else []
     for root in (project, *outer):
         for name in CONTENTS:

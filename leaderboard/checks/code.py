@@ -56,14 +56,22 @@ def _breaches(path: Path, name: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Name) and node.id in NAMES:
             yield line, f"uses {node.id}"
         word = node.attr if isinstance(node, ast.Attribute) else node.name if isinstance(node, ast.alias) else ""
-        if word in ATTRIBUTES or (word.startswith("__") and word not in HARMLESS):
+        if word in ATTRIBUTES or _private(node, word):
             yield line, f"uses .{word}"
+        if word == "*":
+            yield line, "imports *: name what you use"
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) and len(node.value) > LONGEST:
             yield line, f"holds a constant of {len(node.value):,} characters; at most {LONGEST:,}"
         if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict)):
             held = sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
             if held > MOST_CONSTANTS:
                 yield line, f"holds a table of {held:,} constants; at most {MOST_CONSTANTS}"
+
+
+def _private(node: ast.AST, word: str) -> bool:
+    """Is it not meant for others? `random._os` leads out as random.os would; `self._layer` is a method's own."""
+    own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    return word.startswith("__" if own else "_") and word not in HARMLESS
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -169,6 +169,16 @@ def reaching_the_system_through_a_module(world: World) -> None:
 
 
 @cheat("code")
+def reaching_the_system_through_a_private_name(world: World) -> None:
+    world.method("import random", "random._os.open(f'data/{task.name}/exam.parquet', 0)")
+
+
+@cheat("code")
+def reading_by_a_name_that_is_imported_with_all_others(world: World) -> None:
+    (world.folder / "peek.py").write_text("from numpy import *\nexam = fromfile('data/movie/exam.parquet')\n")
+
+
+@cheat("code")
 def reaching_the_system_through_a_class(world: World) -> None:
     world.method("().__class__.__base__.__subclasses__()")
 

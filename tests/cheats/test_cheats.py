@@ -63,6 +63,11 @@ def test_an_honest_submission_breaks_no_rule(world):
     assert broken(world) == {}
 
 
+def test_a_class_may_have_names_of_its_own(world):
+    (world.folder / "part.py").write_text("class Part:\n    def __init__(self):\n        self._size = 1\n")
+    assert broken(world) == {}
+
+
 @pytest.mark.parametrize(("kind", "asked"), [("method", True), ("artifact", False)])
 def test_a_brought_artifact_has_the_first_seed_alone(world, kind, asked):
     teacher = {"teacher": records.METHODS["teacher"]}

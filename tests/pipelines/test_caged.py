@@ -64,6 +64,13 @@ def test_all_that_is_not_its_own_is_hidden(project, inner):
     assert not any(seen(project / name) for name in OTHERS)
 
 
+def test_the_cache_of_pip_is_hidden_and_no_more_of_home(project, monkeypatch):
+    home = project / "home"
+    (home / ".cache/pip/http").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert [path for path in hidden(project) if path.is_relative_to(home)] == [home / ".cache/pip"]
+
+
 @pytest.mark.skipif(not sandbox.namespaces(), reason="this system gives no namespaces")
 def test_the_kernel_shows_it_nothing_else(project):
     code = "import sys; print([open(name).read() for name in sys.argv[1:] if __import__('os').path.exists(name)])"

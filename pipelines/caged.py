@@ -1,8 +1,8 @@
 """A stage that runs a submission's code, run in the sandbox: it sees its task's train and dev, and writes its own cell.
 
 The exam, all other tasks and methods, the records, DVC's cache, pip's and the network are not there for it. All else on
-the disk that its user may read is: another clone of this project, with its exam, too. What it prints is shown. It is not
-shown live in MLflow, which is on the other side: `track` logs it from its record.
+the disk that its user may read is, another clone with its exam too. What it prints is shown. It is not shown live in
+MLflow, which is on the other side: `track` logs it from its record.
 """
 
 from __future__ import annotations

@@ -33,8 +33,6 @@ def at_once(settings: Params) -> int:
 
 def train(folder: Path, settings: Params, dvc: Dvc, workers: int) -> int:
     """Fine-tune, compress and evaluate all that is not up to date; the exit code of the first that failed."""
-    if not _pending(dvc):
-        return 0
     made = [f"prepare@{task}" for task in settings.tasks] + [f"card@{method}" for method in settings.methods]
     if code := dvc("repro", *made).returncode:
         return code

@@ -30,13 +30,18 @@ def main() -> None:
     from pipelines.data import load_task
 
     weights = paths.finetuned(task_name, seed) / "model" / "model.safetensors"
-    task, loaded = load_task(task_name), load_teacher(weights.parent)
+    task, loaded, spec = load_task(task_name), load_teacher(weights.parent), settings.task(task_name)
     teacher = Teacher(loaded.model.to(device()), loaded.tokenizer)
     knobs = dict(card["knobs"])
     batch_size = knobs.pop("batch_size")
-    budget = Budget.of(settings.task(task_name).epochs, task, batch_size)
+    budget = Budget.of(spec.epochs, task, batch_size)
     code = card["variant_of"] or method
-    made_from = {"card": card, "budget": asdict(budget), "teacher": artifact.file_sha256(weights)}
+    made_from = {
+        "card": card,
+        "budget": asdict(budget),
+        "task": spec.model_dump(include={"max_length", "metrics"}),
+        "teacher": artifact.file_sha256(weights),
+    }
     try:
         with training.run(task_name, method, seed, made_from) as run:
             caged.enter()  # what surrounds a training is loaded by now, and no method is

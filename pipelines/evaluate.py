@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from leaderboard.schema import Interval, Quality
 from leaderboard.statistics import bootstrap_interval
 from openautoglm import artifact
@@ -12,7 +14,7 @@ from openautoglm.runtime import Predictor
 from openautoglm.task import Split
 from pipelines import params
 from pipelines.data import load_exam
-from pipelines.errors import stage
+from pipelines.errors import UserError, stage
 from pipelines.files import write_json
 from pipelines.params import paths
 
@@ -44,6 +46,11 @@ def score(folder: Path, exam: Split, metrics: list[str], seed: int) -> Quality:
     predictions = []
     for text in tqdm(exam.texts, desc=f"exam {folder.name}", unit="text", disable=None):
         logits = predictor.logits([text])[0]
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"{folder} answers {logits.tolist()} to text {len(predictions) + 1} of the exam; answers are finite "
+                "numbers. Its training or its quantization went wrong: a lower learning rate may help."
+            )
         predictions.append(float(logits.argmax()) if classify else round(float(logits[0]), 5))
     labels = [float(label) for label in exam.labels]
     scores = {metric: _score(predictions, labels, metric) for metric in metrics}

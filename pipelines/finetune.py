@@ -25,13 +25,13 @@ def main() -> None:
     from pipelines.data import load_task
     from pipelines.sources.packages import folder
 
-    task, teacher, epochs = load_task(task_name), settings.teacher, settings.task(task_name).epochs
+    task, teacher, spec = load_task(task_name), settings.teacher, settings.task(task_name)
     source = folder(teacher.package) / teacher.folder
     tokenizer = load_tokenizer(source)
     train, dev = (encode(tokenizer, split, task.max_length) for split in (task.train, task.dev))
     made_from = {
         "teacher": teacher.model_dump(),
-        "epochs": epochs,
+        "task": spec.model_dump(include={"epochs", "max_length", "metrics"}),
         "train": artifact.file_sha256(paths.split(task_name, "train")),
     }
     with training.run(task_name, "finetune", seed, made_from) as run:
@@ -40,7 +40,7 @@ def main() -> None:
             model,
             train,
             lambda batch: task_loss(model(**batch.inputs).logits, batch.labels, task.kind),
-            Recipe(steps_of(epochs, len(train), teacher.batch_size), teacher.learning_rate),
+            Recipe(steps_of(spec.epochs, len(train), teacher.batch_size), teacher.learning_rate),
             stage="fine-tuning",
             score=lambda: dev_score(model, task, dev),
         )

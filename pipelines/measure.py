@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard import derive
-from leaderboard.schema import Cost, Launch, Solo
+from leaderboard.schema import Cost, Launch, Machine, Solo, Strict
 from openautoglm import artifact
 from pipelines import params
 from pipelines.errors import UserError, stage
 from pipelines.files import write_json
-from pipelines.instruments import worker
+from pipelines.instruments import machine, worker
 from pipelines.instruments.latency import SLOW
 from pipelines.params import Carbon, Measurement, Params, paths
 
@@ -24,8 +24,15 @@ INT8 = "onnx-int8"  # the teacher as anyone gets it off the shelf, timed beside 
 MORE = 4  # times as many launches at most, where a noise floor is above what it can be
 
 
+class Measured(Strict):
+    """The costs of a method's deployments, and where they were measured: the record may be written elsewhere."""
+
+    machine: Machine
+    costs: dict[str, Cost]
+
+
 def main() -> None:
-    """Write runs/<task>/costs/<method>.json: deployment -> Cost."""
+    """Write runs/<task>/costs/<method>.json, a Measured."""
     from pipelines.data import load_exam
 
     method, task = sys.argv[1], sys.argv[2]
@@ -34,7 +41,9 @@ def main() -> None:
     reference, int8 = teachers(task, settings)
     texts, title = load_exam(task).texts, f"{method} on {task}"
     costs = measure(folders, reference, texts, settings.measurement, settings.carbon, int8=int8, title=title)
-    write_json(paths.cost(task, method), {name: cost.model_dump() for name, cost in costs.items()})
+    threads = {"training": settings.training.threads, "timing": settings.measurement.threads}
+    found = Measured(machine=machine.fingerprint(**threads), costs=costs)
+    write_json(paths.cost(task, method), found.model_dump())
 
 
 def teachers(task: str, settings: Params) -> tuple[Path, Path | None]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from leaderboard.agreement import Finding, equal, short
 from leaderboard.rederive import different
-from leaderboard.schema import Cost, Deployment, Quality, Record, TaskCard
+from leaderboard.schema import Deployment, Quality, Record, Strict, TaskCard
 from openautoglm import artifact
 from pipelines import params
 from pipelines.errors import UserError
-from pipelines.files import read_json
+from pipelines.files import read_json, read_model
+from pipelines.measure import Measured
 from pipelines.params import paths
 
 OTHER_RUN = "runs/ holds what another run made, or it was edited: `bench run` brings the two together"
@@ -66,20 +67,20 @@ def _artifact(folder: Path, quality: Quality) -> Finding:
 
 
 def _predictions(path: Path, name: str, quality: Quality) -> Finding:
-    return _stored(path, name, Quality, quality)
+    return _stored(path, name, quality, lambda: Quality.model_validate(read_json(path)[name]))
 
 
 def _timings(path: Path, name: str, form: Deployment) -> Finding:
-    return _stored(path, name, Cost, form.cost)
+    return _stored(path, name, form.cost, lambda: read_model(path, Measured).costs[name])
 
 
-def _stored(path: Path, name: str, model: type[Quality] | type[Cost], recorded: Quality | Cost) -> Finding:
+def _stored(path: Path, name: str, recorded: Strict, read: Callable[[], Strict]) -> Finding:
     """What a stage left as JSON, deployment by deployment, is what the record holds."""
     item = f"{path}, {name}"
     if not path.is_file():
         return _link(item, "as recorded", None)
     try:
-        stored = model.model_validate(read_json(path)[name])
+        stored = read()
     except (UserError, ValidationError, KeyError, TypeError) as error:
         return Finding(item, "exact", "as recorded", "broken", "differs", str(error).splitlines()[0])
     if different(stored.model_dump(), recorded.model_dump()):

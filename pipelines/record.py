@@ -17,7 +17,7 @@ from openautoglm import artifact
 from pipelines import methods, params, training
 from pipelines.errors import stage
 from pipelines.files import read_json, read_model, write_text
-from pipelines.instruments import machine
+from pipelines.measure import Measured
 from pipelines.params import paths
 
 CARD = ("name", "variant_of", "caption", "paper", "kept", "left_out", "knobs", "sources_sha256")
@@ -27,14 +27,14 @@ STAGES = ("fetch", "prepare", "sources.files", "sources.hub", "finetune", "compr
 def main() -> None:
     """Write leaderboard/results/<profile>/<method>/<task>.json."""
     method, task = sys.argv[1], sys.argv[2]
-    settings = params.load()
+    settings, measured = params.load(), read_model(paths.cost(task, method), Measured)
     made = record_of(
         settings,
         task,
         method=_method(method, task, settings.seeds[0]),
-        machine=machine.fingerprint(training=settings.training.threads, timing=settings.measurement.threads),
+        machine=measured.machine,
         runs=[_run(method, task, seed) for seed in settings.seeds],
-        deployments=_deployments(method, task, settings.seeds),
+        deployments=_deployments(method, task, settings.seeds, measured.costs),
     )
     write_text(paths.record(settings.profile, method, task), seal.sealed(made))
 
@@ -96,14 +96,13 @@ def _run(method: str, task: str, seed: int) -> Run:
     )
 
 
-def _deployments(method: str, task: str, seeds: list[int]) -> dict[str, Deployment]:
-    costs: dict[str, Any] = read_json(paths.cost(task, method))
+def _deployments(method: str, task: str, seeds: list[int], costs: dict[str, Cost]) -> dict[str, Deployment]:
     qualities = [read_json(paths.cell(task, method, seed) / "predictions.json") for seed in seeds]
     found = {}
     for name, cost in costs.items():
         quality = [Quality.model_validate(seed[name]) for seed in qualities]
         folder = paths.artifacts(task, method, seeds[0]) / name
-        found[name] = deployment(folder, quality, Cost.model_validate(cost))
+        found[name] = deployment(folder, quality, cost)
     return found
 
 

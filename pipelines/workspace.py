@@ -18,11 +18,11 @@ import yaml
 from leaderboard.aside import replacing
 from pipelines.errors import UserError
 from pipelines.files import write_text
+from pipelines.methods import FOLDERS
 from pipelines.params import load, paths, read
 from pipelines.repro import alone, repro
 
 PUBLISHED = ("full", "ablations")
-CODE = ("baselines", "leaderboard", "openautoglm", "pipelines", "profiles", "submissions")
 
 
 def run(profile: str, targets: list[str]) -> int:
@@ -72,7 +72,7 @@ def lay(profile: str, folder: Path) -> Path:
 
 def _forget(folder: Path, tracked: set[str]) -> None:
     """Remove code that the working tree no longer has. What is made in `folder` lies elsewhere, but for results."""
-    for path in [path for top in CODE for path in (folder / top).rglob("*") if path.is_file()]:
+    for path in [path for top in FOLDERS for path in (folder / top).rglob("*") if path.is_file()]:
         name = path.relative_to(folder)
         made = name.is_relative_to("leaderboard/results") or "__pycache__" in name.parts
         if not made and name.as_posix() not in tracked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,14 @@ def test_a_misspelt_submission_names_the_nearest_before_anything_runs(project):
     submit.new("mine", "method")
     with pytest.raises(UserError, match="'mien' is no submission and no stage; did you mean 'mine'"):
         cli._run("default", ["mien"])
+
+
+@pytest.mark.parametrize("verb", [["run"], ["tune", "albert", "--task", "movie"], ["verify"]])
+def test_a_profile_that_is_none_is_refused_at_once(monkeypatch, capsys, verb):
+    monkeypatch.setattr(sys, "argv", ["bench", *verb, "--profile", "mine"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "'mine' (choose from" in capsys.readouterr().err
 
 
 def test_submitted_rows_stand_on_the_board_in_their_own_forms(project):

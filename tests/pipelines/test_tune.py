@@ -16,6 +16,7 @@ from pipelines import methods, params, tune
 from pipelines.errors import UserError
 from pipelines.params import Training, paths
 from tests.conftest import make_task, make_teacher
+from tests.pipelines.test_workspace import locked
 
 METHODS = {"teacher": {}, "albert": {"embedding_size": 8, "shared_from": 1}, "distilbert": {}}
 
@@ -96,6 +97,13 @@ def test_another_profile_is_tried_in_its_folder_and_written_down_here(project, m
     tune.tune(["albert"], ["movie"], passes=[1], profile="full")
     monkeypatch.chdir(project)
     assert [trial.steps for trial in read("albert").trials] == [6]
+
+
+def test_nobody_else_runs_there_meanwhile(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tune, "_search", lambda *_: asked.append(locked(project)))
+    tune.tune(["albert"], ["movie"])
+    assert asked == [True]
 
 
 def test_a_stopped_search_goes_on_and_changed_code_begins_anew(project, monkeypatch):

@@ -17,6 +17,7 @@ from openautoglm.task import Split
 from pipelines import params, provenance, verify
 from pipelines.errors import UserError
 from pipelines.files import write_json, write_text
+from pipelines.measure import Measured
 from pipelines.params import paths
 from pipelines.prepare import write_split
 from pipelines.task_card import sha256
@@ -130,7 +131,8 @@ def made(checkout):
     forms = record.deployments.items()
     said = {name: form.quality[0].model_dump() for name, form in forms}
     write_json(paths.cell("tweets", "albert", 0) / "predictions.json", said)
-    write_json(paths.cost("tweets", "albert"), {name: form.cost.model_dump() for name, form in forms})
+    measured = Measured(machine=record.machine, costs={name: form.cost for name, form in forms})
+    write_json(paths.cost("tweets", "albert"), measured.model_dump())
     write_text(PATH, sealed(record))
     return record
 
@@ -169,7 +171,7 @@ def test_one_figure_of_a_stage_is_found(made, name):
     if name == "predictions":
         stored["onnx-int8"]["predictions"][7] += 0.01
     else:
-        stored["onnx-int8"]["launches"][0]["call_ms"][0] += 0.01
+        stored["costs"]["onnx-int8"]["launches"][0]["call_ms"][0] += 0.01
     write_json(path, stored)
     assert verdicts(provenance.findings(made)).count("differs") == 1
     path.write_text("{")

@@ -81,6 +81,16 @@ def test_what_is_wrong_with_the_methods_is_told_when_all_is_checked(tmp_path, mo
     assert workspace.rows() == set()
 
 
+def locked(folder: Path) -> bool:
+    """Does somebody hold the folder's lock?"""
+    with (folder / repro.LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A working tree with the real settings, two methods and the records of one of them."""
@@ -124,20 +134,10 @@ def test_only_the_records_of_the_profiles_rows_come_back(checkout):
 def test_the_folder_of_a_profile_is_laid_by_who_has_its_lock_alone(checkout, monkeypatch):
     """Whoever else asks for the lock while it is laid, run and brought back, has to wait."""
     asked = []
-
-    def locked(*_):
-        with Path(".work/ablations", repro.LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                asked.append("free")
-            except BlockingIOError:
-                asked.append("held")
-        return 0
-
     for name in ("lay", "repro", "bring_back"):
-        monkeypatch.setattr(workspace, name, locked)
-    assert workspace.run("ablations", []) == 0
-    assert asked == ["held"] * 3
+        monkeypatch.setattr(workspace, name, lambda *_: asked.append(locked(Path(".work/ablations"))))
+    workspace.run("ablations", [])
+    assert asked == [True] * 3
 
 
 def test_every_ablation_changes_a_knob_that_its_method_has(tmp_path):

@@ -30,7 +30,7 @@ from pipelines.params import paths
 from pipelines.tracking import Store
 from tests.survival.project import METHODS, TASK, half_written, lay, running, store
 
-STAGES = ("fetch", "prepare", "finetune", "card", "compress", "evaluate", "measure", "record", "track", "board")
+STAGES = ("fetch", "own", "prepare", "finetune", "card", "compress", "evaluate", "measure", "record", "track", "board")
 BENCH_RUN = ("-c", "from pipelines.cli import main; main()", "run")
 GLANCE_S = 0.05  # between two looks at what runs
 

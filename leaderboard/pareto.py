@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-Z = 1.959964
+from leaderboard.statistics import Z
 
 
 def cost_draws(values: np.ndarray, low: np.ndarray, high: np.ndarray, resamples: int, *, seed: int = 0) -> np.ndarray:

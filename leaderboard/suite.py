@@ -2,7 +2,7 @@
 
 All rows are scored on the same resampled examples, so differences are paired. Interval: percentiles of the resamples.
 Two rows are separated where the difference leaves 1.96 bootstrap standard deviations (Efron & Tibshirani 1993, ch. 12):
-the normal form, since it compares thousands of rows in one matrix product.
+the normal form of statistics.compare, and thousands of rows in one matrix product.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import numpy as np
 
 from leaderboard.metrics import METRICS
 from leaderboard.schema import Interval
-from leaderboard.statistics import MARGIN, resampled_scores, shared_ranks
+from leaderboard.statistics import MARGIN, Z, resampled_scores, shared_ranks
 
 RESAMPLES = 1000
-Z = 1.959964
 BETTER, WORSE, TIED, UNTESTABLE = ">", "<", "=", "?"
 
 
@@ -37,7 +36,7 @@ class Scores:
         return _interval(float(self.values[row] - self.values[reference]), self.draws[row] - self.draws[reference])
 
     def kept(self, row: int, reference: int) -> Interval | None:
-        """Share of the reference's score, paired."""
+        """Share of the reference's score, paired; None where a resample leaves the reference none."""
         with np.errstate(divide="ignore", invalid="ignore"):
             share = float(self.values[row] / self.values[reference])
             return _interval(share, self.draws[row] / self.draws[reference])
@@ -104,7 +103,7 @@ def _tied(row: int, signs: str, values: np.ndarray, submitted: Sequence[bool]) -
 
 
 def ranks(verdicts: Sequence[str], values: np.ndarray, submitted: Sequence[bool]) -> list[int | None]:
-    """Ranks that rows not told apart share; None where the score is missing.
+    """1 + how many rows are shown to be better; None where the score is missing.
 
     What was submitted and not reproduced never stands above a reproduced row that it ties with.
     """
@@ -121,7 +120,7 @@ def ranks(verdicts: Sequence[str], values: np.ndarray, submitted: Sequence[bool]
 
 
 def _interval(value: float, draws: np.ndarray) -> Interval | None:
-    if not np.isfinite(value):
+    if not (np.isfinite(value) and np.isfinite(draws).all()):
         return None
     low, high = np.quantile(draws, [0.025, 0.975])
     return Interval(value=value, low=float(low), high=float(high))

@@ -20,10 +20,15 @@ from leaderboard.schema import Record, TaskCard
 from leaderboard.seal import fits
 from leaderboard.statistics import ALPHA
 
+CODE = ("method's sources", "referee's sources")  # a change of them matters by what comes out of it
+PROVED = "the code has changed since; the artifacts and predictions are the same, byte for byte"
+
 
 def findings(published: Record, made: Record, card: TaskCard) -> list[Finding]:
     """All items of a row. `card` is the task's, with the labels of the exam that `made` was scored on."""
     found = list(_exact(published, made))
+    if made.deployments and _result(published) == _result(made):
+        found = [_harmless(finding) for finding in found]
     elsewhere = other_machine(published, made)
     for name in sorted({*published.deployments, *made.deployments}):
         ours, theirs = published.deployments.get(name), made.deployments.get(name)
@@ -61,6 +66,19 @@ def _exact(a: Record, b: Record) -> Iterator[Finding]:
     yield from (equal(*row) for row in rows)
     for ours, theirs in zip(a.runs, b.runs, strict=False):
         yield agreement.weights(f"teacher's weights, seed {ours.seed}", ours.teacher_sha256, theirs.teacher_sha256)
+
+
+def _result(record: Record) -> dict[str, Any]:
+    """What the code made: of each deployment the artifact, and those of every seed with their predictions."""
+    return {
+        name: [form.artifact_sha256, *((q.seed, q.artifact_sha256, q.predictions) for q in form.quality)]
+        for name, form in record.deployments.items()
+    }
+
+
+def _harmless(finding: Finding) -> Finding:
+    changed = finding.item in CODE and finding.verdict == "differs"
+    return replace(finding, verdict="within", why=PROVED) if changed else finding
 
 
 def _scores(name: str, published: Record, made: Record, card: TaskCard) -> Iterator[Finding]:

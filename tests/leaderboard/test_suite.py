@@ -35,6 +35,14 @@ def test_seeds_are_averaged_and_a_missing_row_stays_missing():
     assert suite.ranks(scores.verdicts(), scores.values, [False] * 3) == [2, None, 1]
 
 
+def test_a_share_of_a_score_that_is_0_in_a_resample_is_missing():
+    labels, reference = [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+    scores = suite.task_scores([[labels], [reference]], labels, "accuracy")
+    assert scores.kept(0, 1) is None
+    assert scores.kept(1, 0) is not None
+    assert scores.gap(0, 1) is not None
+
+
 def test_a_row_that_lacks_one_task_has_no_suite_score():
     whole = suite.task_scores([[with_errors(0.1)], [with_errors(0.2)]], LABELS, "accuracy")
     half = suite.task_scores([[with_errors(0.1)], None], LABELS, "accuracy")

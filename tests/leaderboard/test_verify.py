@@ -152,6 +152,13 @@ def test_trained_again_as_well_is_no_difference_and_worse_is_one(row):
     assert bad[f"{FORM}, seed 0: {card.metrics[0]}"] == "differs"
 
 
+def test_a_broken_regression_is_found_among_thirty_rows():
+    record, card = read(RESULTS / "albert/tweets.json")
+    broken = verify.findings(record, retrained(record, card, lambda said: said[::-1]), card)
+    others = [[Finding("x", "statistical", "", "", "within", "", 0.5)] for _ in range(29)]
+    assert verdicts(verify.settle([*others, broken])[-1])[f"{FORM}, seed 0: pearson"] == "differs"
+
+
 def test_one_artifact_on_one_machine_gives_one_answer(row):
     record, card = row
 
@@ -168,7 +175,6 @@ def test_one_artifact_on_one_machine_gives_one_answer(row):
     [
         ("knobs", lambda raw: raw["method"]["knobs"].update(learning_rate=1.0)),
         ("exam", lambda raw: raw.update(exam_sha256="0" * 64)),
-        ("method's sources", lambda raw: raw["method"].update(sources_sha256="0" * 64)),
         ("requirements.lock", lambda raw: raw["code"].update(lock_sha256="0" * 64)),
         ("shape", lambda raw: raw["method"]["shape"].update(layers=99)),
         ("seeds", lambda raw: raw["runs"][0].update(seed=7)),
@@ -184,6 +190,24 @@ def test_what_must_be_equal_is_told_with_both_values(row, item, change):
     assert (found.kind, found.verdict) == ("exact", "differs")
     assert found.expected != found.got
     assert found.why
+
+
+@pytest.mark.parametrize(
+    ("item", "change"),
+    [
+        ("method's sources", lambda raw: raw["method"].update(sources_sha256="0" * 64)),
+        ("referee's sources", lambda raw: raw["code"].update(referee_sha256="0" * 64)),
+    ],
+)
+def test_a_change_of_code_is_a_difference_unless_the_same_bytes_came_out_of_it(row, item, change):
+    record, card = row
+    changed = edit(record, change)
+    (found,) = [f for f in verify.findings(record, changed, card) if f.item == item]
+    assert (found.verdict, found.why) == ("within", verify.PROVED)
+    other_artifact = retrained(changed, card, lambda said: said)
+    other_answers = edit(changed, EDITS["a prediction"])
+    for other in (other_artifact, other_answers, edit(changed, lambda raw: raw["deployments"].pop(FORM))):
+        assert verdicts(verify.findings(record, other, card))[item] == "differs"
 
 
 def test_config_and_teacher_are_compared_where_both_name_them(row):

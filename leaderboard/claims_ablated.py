@@ -15,10 +15,6 @@ from leaderboard.table import Row, Table
 
 METHOD = "open_autoglm"
 WHOLE = "onnx-fp32"  # parts that are no number format are judged in float32
-ROWS = [  # the variants of profiles/ablations.yaml that claims are judged by
-    *("pruning_only", "reparam", "low_rank_only", "quantization_only", "co_optimised", "without_quantization"),
-    *("qat", "dynamic"),
-]
 
 Check = Callable[[Claim, Ablations], "Finding | None"]
 

@@ -39,9 +39,9 @@ def doubts(record: Record, card: TaskCard) -> Iterator[Doubt]:
     for run in record.runs:
         yield from _making(f"making, seed {run.seed}", run.footprint)
     for name, form in record.deployments.items():
-        yield from _artifact(name, form, record)
-        yield from _scores(name, form, card)
-        yield from _cost(name, form)
+        yield from artifact(name, form, record)
+        yield from scores(name, form, card)
+        yield from cost(name, form)
 
 
 def _making(item: str, made: Footprint) -> Iterator[Doubt]:
@@ -60,7 +60,7 @@ def _making(item: str, made: Footprint) -> Iterator[Doubt]:
         )
 
 
-def _artifact(name: str, form: Deployment, record: Record) -> Iterator[Doubt]:
+def artifact(name: str, form: Deployment, record: Record) -> Iterator[Doubt]:
     """The artifact that was timed is the first seed's; one that was brought has no run, and one seed."""
     seed = record.runs[0].seed if record.runs else None
     first = next((q for q in form.quality if seed in (None, q.seed)), None)
@@ -71,21 +71,24 @@ def _artifact(name: str, form: Deployment, record: Record) -> Iterator[Doubt]:
         yield Doubt(f"{name}: artifact", form.artifact_sha256, first.artifact_sha256, why)
 
 
-def _scores(name: str, form: Deployment, card: TaskCard) -> Iterator[Doubt]:
+def scores(name: str, form: Deployment, card: TaskCard) -> Iterator[Doubt]:
+    """Those of every seed, against its predictions and the card's labels."""
     for quality in form.quality:
         where = f"{name}, seed {quality.seed}"
         said, labels = quality.predictions, card.exam_labels
         if len(said) != len(labels):
             yield Doubt(f"{where}: predictions", str(len(labels)), str(len(said)), "one prediction an exam text")
             continue
-        for metric in sorted({*card.metrics, *quality.scores} & set(METRICS)):
-            follows, score = bootstrap_interval(said, labels, metric), quality.scores.get(metric)
-            if score is None or different(follows.model_dump(), score.model_dump()):
+        for metric in sorted({*card.metrics, *quality.scores}):
+            follows = bootstrap_interval(said, labels, metric) if metric in METRICS else None
+            score = quality.scores.get(metric)
+            if different(follows and follows.model_dump(), score and score.model_dump()):
                 why = "it does not follow from the predictions and the exam's labels"
                 yield Doubt(f"{where}: {metric}", str(follows), str(score), why)
 
 
-def _cost(name: str, form: Deployment) -> Iterator[Doubt]:
+def cost(name: str, form: Deployment) -> Iterator[Doubt]:
+    """Every summary, against the raw samples."""
     said = form.cost.model_dump()
     try:
         follows = derive.summarise(form.cost.launches, form.cost.solo).model_dump()

@@ -12,11 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from leaderboard import derive, seal
+from leaderboard import derive, rederive, seal
 from leaderboard.checks.subject import Entry, Problem, Submission
-from leaderboard.rederive import different
 from leaderboard.schema import Certificate, Deployment, Interval, Quality, Record, TaskCard
-from leaderboard.statistics import bootstrap_interval
 
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short")
 SIGMAS = 4.0  # of 10,000 honest cells, one lies as far out
@@ -144,33 +142,15 @@ def exam(given: Submission) -> Iterator[Problem]:
 def scores(given: Submission) -> Iterator[Problem]:
     """Scoring the stored predictions again gives the stored scores, with their intervals."""
     for entry, record, published in _answered(given):
-        for form, quality in _qualities(record):
-            if set(quality.scores) != set(published.metrics):
-                yield Problem(given.short(entry.path), f"{form}: scores {sorted(quality.scores)}", _again(given))
-            for metric in set(quality.scores) & set(published.metrics):
-                said, found = (
-                    quality.scores[metric],
-                    bootstrap_interval(quality.predictions, published.exam_labels, metric),
-                )
-                if different(said.model_dump(), found.model_dump()):
-                    seen = f"{form}: {metric} {said.value:.4f}; seed {quality.seed} predicts {found.value:.4f}"
-                    yield Problem(given.short(entry.path), seen, _again(given))
+        for form, deployment in record.deployments.items():
+            yield from _doubted(given, entry, rederive.scores(form, deployment, published))
 
 
 def derived(given: Submission) -> Iterator[Problem]:
     """Every summary follows again from the raw samples beside it."""
     for entry, record in given.records:
         for form, deployment in record.deployments.items():
-            try:
-                again = derive.summarise(deployment.cost.launches, deployment.cost.solo)
-            except (ValueError, ZeroDivisionError) as error:
-                yield Problem(given.short(entry.path), f"{form}: no summary follows ({error})", _again(given))
-                continue
-            stored = deployment.cost.model_dump()
-            for field, value in again.model_dump().items():
-                if different(value, stored[field]):
-                    seen = f"{form}: {field} does not follow from its raw samples"
-                    yield Problem(given.short(entry.path), seen, "never edit a record; " + _again(given))
+            yield from _doubted(given, entry, rederive.cost(form, deployment))
 
 
 def sealed(given: Submission) -> Iterator[Problem]:
@@ -186,9 +166,7 @@ def artifact(given: Submission) -> Iterator[Problem]:
     """What was timed is what was scored: one hash in both."""
     for entry, record in given.records:
         for form, deployment in record.deployments.items():
-            if not deployment.quality or deployment.artifact_sha256 != deployment.quality[0].artifact_sha256:
-                seen = f"{form}: the timed artifact is not the one that was scored"
-                yield Problem(given.short(entry.path), seen, _again(given))
+            yield from _doubted(given, entry, rederive.artifact(form, deployment, record))
 
 
 def threads(given: Submission) -> Iterator[Problem]:
@@ -272,6 +250,12 @@ def _seeds(given: Submission, teacher: Record) -> set[int]:
     """The seeds that are asked for: a brought artifact was made once, elsewhere, and stands beside the first."""
     brought = given.card is not None and given.card.kind == "artifact"
     return {run.seed for run in teacher.runs[: 1 if brought else None]}
+
+
+def _doubted(given: Submission, entry: Entry, doubts: Iterator[rederive.Doubt]) -> Iterator[Problem]:
+    for doubt in doubts:
+        seen = f"{doubt.item}: {doubt.said}, not {doubt.follows}; {doubt.why}"
+        yield Problem(given.short(entry.path), seen, "never edit a record; " + _again(given))
 
 
 def _again(given: Submission) -> str:

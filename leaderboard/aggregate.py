@@ -77,9 +77,9 @@ def percent(interval: Interval | None) -> Figure | None:
 
 
 def _remarks(certificates: Sequence[Certificate]) -> tuple[bool, str]:
-    """Whether any of it is modelled, and what is doubtful about it."""
+    """Whether any of the processor's part is modelled (NVML measures the GPU alone), and what is doubtful about it."""
     valid = all(certificate.energy_valid for certificate in certificates)
-    modelled = any(certificate.method == "modelled" for certificate in certificates)
+    modelled = any(certificate.method in ("modelled", "nvml") for certificate in certificates)
     return modelled, "" if valid else "CodeCarbon and our formula differ by more than 5 %"
 
 

@@ -19,7 +19,7 @@ class Figure:
     value: float
     low: float | None = None
     high: float | None = None
-    modelled: bool = False  # derived from declared watts: written with a "~"
+    modelled: bool = False  # rests on declared watts of the processor: written with a "~"
     note: str = ""  # what a reader must know beside it, e.g. "noisy"
 
 
@@ -36,6 +36,7 @@ class Column:
     digits: int = -3
     shown: bool = True
     signed: bool = False
+    watts: bool = False  # its bounds are low and high declared watts, no interval
 
     def text(self, value: float) -> str:
         """12345.6 -> "12,346"; -1.23 -> "−1.2"; figures are never written in exponents."""
@@ -146,8 +147,8 @@ def _energy() -> list[Column]:
     carbon = _says(Cost, "emissions_g_per_1000") + ", written in milligrams"
     return [
         Column("cpu", group, "CPU time", "s", _says(Cost, "cpu_s_per_1000"), "low", shown=False),
-        Column("mwh", group, "Energy", "mWh", energy, "low"),
-        Column("mg", group, "CO₂e", "mg", carbon, "low"),
+        Column("mwh", group, "Energy", "mWh", energy, "low", watts=True),
+        Column("mg", group, "CO₂e", "mg", carbon, "low", watts=True),
     ]
 
 
@@ -156,7 +157,7 @@ def _making() -> list[Column]:
     energy = "Energy of one compression, mean over tasks and seeds, watt-hours; the teacher's row shows its fine-tuning"
     carbon = _says(Footprint, "emissions_g") + "; mean over tasks and seeds"
     return [
-        Column("making_wh", group, "Energy", "Wh", energy, "low"),
+        Column("making_wh", group, "Energy", "Wh", energy, "low", watts=True),
         Column("making_g", group, "CO₂e", "g", carbon, "low", shown=False),
         Column(
             "making_min",

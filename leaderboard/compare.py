@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from leaderboard.table import Row, Table
+from leaderboard.table import TIERS, Row, Table
 
 SHOWN = ("score", "gap", "mb", "smaller", "faster", "faster_int8", "p50", "mwh", "making_wh")
 NEAREST = 2  # rows of others on either side
@@ -26,7 +26,7 @@ def markdown(table: Table, method: str) -> str:
 
 def _cells(row: Row, figures: list[str], method: str) -> list[str]:
     rank = "" if row.rank is None else f"{row.rank}{row.shared}"
-    name = plain(row.method) + (" (submitted, not reproduced)" if row.submitted else "")
+    name = plain(row.method) + ("" if row.tier == "reproduced" else f" ({TIERS[row.tier]})")
     return [rank, f"**{name}**" if row.method == method else name, plain(row.deployment), *figures]
 
 

@@ -11,27 +11,26 @@ from leaderboard.store import Board
 from leaderboard.table import Table
 
 SHARED = {"": "", "=": "tied", "?": "untestable"}
-HEAD = ["rank", "rank_shared", "method", "deployment", "submitted"]
+HEAD = ["rank", "rank_shared", "method", "deployment", "tier"]
 
 
 def as_csv(table: Table) -> str:
-    """A line a row; each figure with its bounds; a missing figure is an empty field."""
+    """A line a row; each figure with its bounds; what is missing is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     keys = [column.key for column in table.columns]
     writer.writerow(HEAD + [name for key in keys for name in (key, f"{key}_low", f"{key}_high")])
     for row in table.rows:
-        rank = "" if row.rank is None else row.rank
-        cells: list[Any] = [rank, SHARED[row.shared], row.method, row.deployment, row.submitted]
+        cells: list[Any] = [row.rank, SHARED[row.shared], row.method, row.deployment, row.tier]
         for key in keys:
             figure = row.figures.get(key)
-            cells += [""] * 3 if figure is None else [_short(v) for v in (figure.value, figure.low, figure.high)]
+            cells += [None] * 3 if figure is None else [_short(v) for v in (figure.value, figure.low, figure.high)]
         writer.writerow(cells)
     return out.getvalue()
 
 
 def as_json(board: Board, table: Table) -> str:
-    """The same with the columns' meanings; a missing figure is null, with the reason beside it."""
+    """The same with the columns' meanings; what is missing is null, a figure with the reason beside it."""
     rows = []
     for row in table.rows:
         figures = {
@@ -47,7 +46,7 @@ def as_json(board: Board, table: Table) -> str:
             for figure in [row.figures.get(column.key)]
         }
         head = {"rank": row.rank, "rank_shared": SHARED[row.shared], "method": row.method, "deployment": row.deployment}
-        rows.append({**head, "submitted": row.submitted, "figures": figures, "missing": row.missing})
+        rows.append({**head, "tier": row.tier, "figures": figures, "missing": row.missing})
     meanings = {
         c.key: {"group": c.group, "label": c.label, "unit": c.unit, "meaning": c.meaning} for c in table.columns
     }
@@ -70,5 +69,5 @@ def as_bibtex(board: Board) -> str:
     )
 
 
-def _short(value: float | None) -> float | str:
-    return "" if value is None else float(f"{value:.6g}")
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from leaderboard.figures import Axis, log_span, span
-from leaderboard.schema import HistoryPoint, Record, TaskCard, Tuning
+from leaderboard.schema import HistoryPoint, Record, TaskCard, Trial, Tuning
 
 COLOURS = 8
 DOTTED = 24  # points of a learning curve that are marked one by one
@@ -47,7 +47,7 @@ def curves(records: dict[str, Record], field: str, title: str) -> Lines | None:
     if not data:
         return None
     every = [point for points in data.values() for point in points]
-    x = Axis(0, max(step for step, _, _ in every), 44, 350)
+    x = Axis(0, max(1, *(step for step, _, _ in every)), 44, 350)
     y = Axis(*span([value for _, value, _ in every]), 190, 16)
     lines = [
         Line(
@@ -86,9 +86,9 @@ def passes(found: Sequence[Tuning]) -> Lines | None:
         return None
     every = [point for points in data.values() for point in points]
     x = Axis(*log_span(np.array([count for count, _ in every])), 44, 350, log=True)
-    y = Axis(*span([kept for _, kept in every]), 190, 16)
+    y = Axis(*span([share for _, share in every]), 190, 16)
     lines = [
-        Line(task, [(x.at(count), y.at(kept)) for count, kept in points], colour=number % COLOURS)
+        Line(task, [(x.at(count), y.at(share)) for count, share in points], colour=number % COLOURS)
         for number, (task, points) in enumerate(data.items())
     ]
     return Lines("Kept of the teacher on dev", x, y, "passes over the train split", "%", _spread(lines), dotted=True)
@@ -96,12 +96,18 @@ def passes(found: Sequence[Tuning]) -> Lines | None:
 
 def by_passes(found: Tuning) -> list[tuple[float, float]]:
     """(passes, percent of the teacher's dev score) of the rates that were tried with the most numbers of passes."""
-    kept: dict[tuple[tuple[str, float], ...], dict[float, float]] = {}
+    tried: dict[tuple[tuple[str, float], ...], dict[float, float]] = {}
     for trial in found.trials:
-        if trial.dev_score is not None:
-            own = kept.setdefault(tuple(sorted(trial.knobs.items())), {})
-            own[trial.passes] = 100 * trial.dev_score / found.teacher_dev_score
-    return sorted(max(kept.values(), key=len, default={}).items())
+        if (share := kept(found, trial)) is not None:
+            tried.setdefault(tuple(sorted(trial.knobs.items())), {})[trial.passes] = share
+    return sorted(max(tried.values(), key=len, default={}).items())
+
+
+def kept(found: Tuning, trial: Trial) -> float | None:
+    """Percent of the teacher's dev score; None where the trial has none, or the teacher's is 0."""
+    if trial.dev_score is None or not found.teacher_dev_score:
+        return None
+    return 100 * trial.dev_score / found.teacher_dev_score
 
 
 def _spread(lines: list[Line], apart: float = 13.0) -> list[Line]:

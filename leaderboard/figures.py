@@ -94,7 +94,7 @@ def scatter(table: Table, column: Column, title: str, *, width: int = 400, heigh
     rows = [table.rows[i] for i in at]
     scores, costs = [r.figures["score"] for r in rows], [r.figures[column.key] for r in rows]
     quality, cost = np.array([f.value for f in scores]), np.array([f.value for f in costs])
-    bounds = [(f.low or f.value, f.high or f.value) if not f.modelled else (f.value, f.value) for f in costs]
+    bounds = [(f.value, f.value) if column.watts else (f.low or f.value, f.high or f.value) for f in costs]
     low, high = (np.array(side) for side in zip(*bounds, strict=True))
     draws = pareto.cost_draws(cost, low, high, table.scores.draws.shape[1])
     chances = pareto.probability(table.scores.draws[at], draws)

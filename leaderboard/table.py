@@ -18,6 +18,12 @@ from leaderboard.store import Board
 OF_ONE_MACHINE = ("p50", "p90", "p50_all", "throughput", "cpu", "mwh", "mg")  # never compared with another machine's
 RATIOS = ("faster", "faster_int8")  # paired, so they stay, with a note: what an artifact gains depends on the machine
 ELSEWHERE = "measured on another machine than the teacher"
+Tier = Literal["reproduced", "measured", "submitted"]
+TIERS: dict[Tier, str] = {
+    "reproduced": "reproduced by us",
+    "measured": "made by others, measured by us",
+    "submitted": "submitted, not reproduced",
+}
 REFERENCE = ("torch-fp32", "onnx-fp32")  # the teacher's forms that may be the 100 % row, best first
 
 
@@ -29,7 +35,7 @@ class Row:
     method: str
     deployment: str
     caption: str
-    submitted: bool
+    tier: Tier
     rank: int | None
     shared: Literal["", "=", "?"]  # the rank is shared with rows it ties with; "?": with one the exam cannot test
     figures: dict[str, Figure]
@@ -63,12 +69,12 @@ def build(board: Board) -> Table:
     cells = [(m, d) for m in board.grid.methods for d in board.grid.deployments_of(m)]
     per_task = [_scores_of(board, task, cells) for task in board.grid.tasks]
     scores = suite.mean(per_task)
-    order = suite.order(scores, [_submitted(board, method) for method, _ in cells])
+    order = suite.order(scores, _submitted(board, cells))
     cells = [cells[i] for i in order]
     scores = suite.Scores(scores.values[order], scores.draws[order])
     per_task = [suite.Scores(s.values[order], s.draws[order]) for s in per_task]
     verdicts = scores.verdicts()
-    ranks = suite.ranks(verdicts, scores.values, [_submitted(board, method) for method, _ in cells])
+    ranks = suite.ranks(verdicts, scores.values, _submitted(board, cells))
     reference = next((cells.index(("teacher", form)) for form in REFERENCE if ("teacher", form) in cells), None)
     rows = []
     for i, (method, deployment) in enumerate(cells):
@@ -78,8 +84,15 @@ def build(board: Board) -> Table:
     return Table(columns(cards), rows, scores, verdicts, None if reference is None else rows[reference])
 
 
-def _submitted(board: Board, method: str) -> bool:
-    return any(record.method.submitted for record in board.of(method).values())
+def tier(records: dict[str, Record]) -> Tier:
+    """What we did of a method's records: an artifact that was brought has no runs."""
+    if any(record.method.submitted for record in records.values()):
+        return "submitted"
+    return "measured" if records and not any(record.runs for record in records.values()) else "reproduced"
+
+
+def _submitted(board: Board, cells: Sequence[tuple[str, str]]) -> list[bool]:
+    return [tier(board.of(method)) == "submitted" for method, _ in cells]
 
 
 def _shared(signs: str, ranks: Sequence[int | None], i: int) -> Literal["", "=", "?"]:
@@ -173,7 +186,7 @@ def _row(
         method=method,
         deployment=deployment,
         caption=said.caption if said else "",
-        submitted=bool(said and said.submitted),
+        tier=tier(records),
         rank=rank,
         shared=shared,
         figures={key: figure for key, figure in figures.items() if figure is not None},
@@ -193,6 +206,8 @@ def _absent_keys(board: Board, figures: dict[str, Figure | None]) -> list[str]:
 
 
 def _why(key: str, absent: str, figures: dict[str, Figure | None]) -> str:
+    if key == "kept" and figures.get("gap"):
+        return "so few texts that the teacher may score 0"
     if "faster" in figures and key == "faster_int8":
         return "not timed beside the teacher in INT8"
     return "n too small" if key in ("p50", "p90") and "faster" in figures else absent

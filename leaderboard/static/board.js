@@ -35,7 +35,7 @@
     const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
     return words.every((word) => row.text.includes(word))
       && (!state.deployment || row.deployment === state.deployment)
-      && (!state.tier || (state.tier === "submitted") === row.submitted)
+      && (!state.tier || row.tier === state.tier)
       && (!state.fit || fits(row));
   };
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from leaderboard.schema import TaskCard
 from leaderboard.store import Board
-from leaderboard.table import Row, Table
+from leaderboard.table import TIERS, Row, Table
 
 
 def shared(board: Board, rows: Table) -> dict[str, Any]:
@@ -15,6 +15,7 @@ def shared(board: Board, rows: Table) -> dict[str, Any]:
         "made": made(board),
         "cards": cards(board),
         "rows": rows.rows,
+        "tiers": TIERS,
         "columns": rows.columns,
         "unit": {column.key: column.unit for column in rows.columns},
         "show": Shower(rows),

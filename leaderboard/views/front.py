@@ -85,7 +85,7 @@ def _data(rows: Table, said: Saying) -> dict[str, Any]:
                 "id": row.id,
                 "method": row.method,
                 "deployment": row.deployment,
-                "submitted": row.submitted,
+                "tier": row.tier,
                 "rank": row.rank,
                 "text": f"{row.method} {row.deployment} {row.caption}".lower(),
                 "said": said(row),

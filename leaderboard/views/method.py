@@ -9,7 +9,7 @@ from leaderboard import ablations, drawings, report, shapes
 from leaderboard.columns import Column
 from leaderboard.schema import Record, Tuning
 from leaderboard.store import Board
-from leaderboard.table import Table
+from leaderboard.table import Table, tier
 
 BESIDE = ("score", "mb", "faster")  # figures of an ablation, after its difference to the full method
 ABOVE = "Points above (+) or below (−) the full method"
@@ -49,6 +49,7 @@ def view(board: Board, rows: Table, name: str) -> dict[str, Any]:
         "name": name,
         "sections": [(id, title) for id, title in SECTIONS.items() if said and parts.get(id, True)],
         "said": said,
+        "tier": tier(records),
         "records": records,
         "formats": _formats(records),
         "own": [row for row in rows.rows if row.method == name],
@@ -123,7 +124,7 @@ def _tuning(found: Tuning, record: Record | None) -> dict[str, Any]:
         "trials": [
             (
                 trial,
-                None if trial.dev_score is None else 100 * trial.dev_score / found.teacher_dev_score,
+                drawings.kept(found, trial),
                 trial.dev_score is not None and trial.dev_score == best,
                 trial.knobs.items() <= knobs.items() and trial.steps in steps,
             )
@@ -134,12 +135,12 @@ def _tuning(found: Tuning, record: Record | None) -> dict[str, Any]:
 
 def _commands(board: Board, name: str, records: dict[str, Record]) -> list[str]:
     """What a reader types in a clone of the project to make the method's records again; nothing for a result."""
-    if any(record.method.submitted for record in records.values()):
+    if tier(records) == "submitted":
         return []
     newest = max(records.values(), key=lambda record: record.created, default=None)
     checkout = [f"git checkout {newest.code.commit}"] if newest and newest.code.commit else []
     profile = "" if board.profile == "default" else f" --profile {board.profile}"
-    if any(record.runs for record in records.values()):
+    if tier(records) == "reproduced":
         cells = " ".join(f"record@{name}-{task}" for task in records)
         run = f"bench run{profile} {cells}" if profile else f"dvc repro {cells}"
     else:  # a brought artifact: no stage makes it

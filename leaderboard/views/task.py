@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from leaderboard import drawings, figures
-from leaderboard.aggregate import percent
-from leaderboard.columns import Figure
+from leaderboard.metrics import METRICS
 from leaderboard.schema import TaskCard
 from leaderboard.store import Board
 from leaderboard.table import Table
@@ -39,17 +38,19 @@ def view(board: Board, rows: Table, card: TaskCard) -> dict[str, Any]:
     }
 
 
-def _others(board: Board, card: TaskCard) -> dict[str, dict[tuple[str, str], Figure | None]]:
+def _others(board: Board, card: TaskCard) -> dict[str, dict[tuple[str, str], float]]:
     """Metrics that do not rank -> (method, deployment) -> its score, of the first seed."""
+    labels = np.array(card.exam_labels)
     return {
         metric: {
-            (method, name): percent(score)
+            (method, name): 100 * METRICS[metric](np.array(form.quality[0].predictions), labels)
             for (method, task), record in board.records.items()
             if task == card.name
             for name, form in record.deployments.items()
-            if form.quality and (score := form.quality[0].scores.get(metric))
+            if form.quality
         }
         for metric in card.metrics[1:]
+        if metric in METRICS
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from leaderboard import ablations, drawings, render, schema, store
+from leaderboard.views import method
 from tests.leaderboard import records
 
 GRID = store.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
@@ -142,6 +143,14 @@ def test_the_curve_is_of_the_rates_tried_with_several_passes(results, site):
     assert "Kept of the teacher on dev, a line a task: movie" in (site / "methods/albert.html").read_text("utf-8")
     rates_alone = found.model_copy(update={"trials": [t for t in found.trials if t.passes == 1]})
     assert drawings.passes([rates_alone]) is None
+
+
+def test_of_a_teacher_that_scores_0_on_dev_nothing_is_kept(results):
+    board = store.load(results, GRID)
+    found = board.tuning["albert", "movie"].model_copy(update={"teacher_dev_score": 0.0})
+    shown = method._tuning(found, board.records["albert", "movie"])["trials"]
+    assert [share for _, share, _, _ in shown] == [None] * len(found.trials)
+    assert drawings.passes([found]) is None
 
 
 def test_records_of_other_exams_are_left_out(results, tmp_path):

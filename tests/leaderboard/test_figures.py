@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from leaderboard import drawings, figures, shapes, store, table
@@ -67,6 +69,29 @@ def test_a_learning_curve_goes_on_where_a_stage_counts_anew(board):
     places = [x for x, _ in made.lines[0].points]
     assert places == sorted(places)
     assert made.lines[0].starts == {0, 2}  # the stages are not joined
+
+
+def test_a_curve_without_a_step_is_drawn(board):
+    record = board.records["tinybert", "movie"]
+    run = record.runs[0]
+    still = run.model_copy(update={"history": [run.history[0].model_copy(update={"step": 0})] * 2})
+    made = drawings.curves({"movie": record.model_copy(update={"runs": [still]})}, "loss", "")
+    assert made is not None
+    assert {x for x, _ in made.lines[0].points} == {made.x.start}
+    assert made.x.ticks
+
+
+def test_the_watts_of_a_measured_energy_are_no_interval(board):
+    """Under RAPL too, where the memory's part is declared watts."""
+    made = table.build(board)
+    for row in made.rows:
+        row.figures["mwh"] = replace(row.figures["mwh"], modelled=False)
+    columns = {column.key: column for column in made.columns}
+    energy, latency = (figures.scatter(made, columns[key], "") for key in ("mwh", "p50"))
+    assert energy is not None
+    assert latency is not None
+    assert not any(point.x_bar for point in energy.points)
+    assert all(point.x_bar for point in latency.points)
 
 
 def test_a_shape_that_does_not_say_heads_and_neurons_is_not_drawn():

@@ -7,9 +7,12 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from leaderboard import render, store
+from leaderboard import render, store, table
+from leaderboard.metrics import METRICS
+from leaderboard.views import task
 from tests.leaderboard import records
 
 GRID = render.Grid(list(records.METHODS), list(records.TASKS), records.DEPLOYMENTS)
@@ -166,6 +169,9 @@ def test_sparse_but_valid_records_are_drawn(results, tmp_path):
     site = render.build(own, GRID, tmp_path / "site").parent
     for path in site.rglob("*.html"):
         Page(path)
+    albert = Page(site / "methods/albert.html").text
+    assert "made by others, measured by us" in albert
+    assert "MLflow" not in albert
     assert "No row" in (site / "index.html").read_text(encoding="utf-8")  # the fastest within a point
 
 
@@ -182,6 +188,19 @@ def test_a_tasks_page_holds_its_other_metrics_and_says_where_the_texts_are(site)
     text = Page(site / "tasks/bbc.html").text
     assert "macro_f1× 100, first seed" in text
     assert "data/bbc/exam.parquet" in text
+
+
+def test_a_tasks_other_metrics_are_derived_from_the_predictions(results, tmp_path):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    path = own / "default/albert/bbc.json"
+    raw = json.loads(path.read_text())
+    quality = raw["deployments"]["onnx-int8"]["quality"][0]
+    quality["scores"]["macro_f1"] = {"value": 0.123, "low": 0.1, "high": 0.2}
+    path.write_text(json.dumps(raw))
+    board = store.load(own, GRID)
+    others = task.view(board, table.build(board), board.cards["bbc"])["others"]
+    follows = METRICS["macro_f1"](np.array(quality["predictions"]), np.array(board.cards["bbc"].exam_labels))
+    assert others["macro_f1"]["albert", "onnx-int8"] == pytest.approx(100 * follows)
 
 
 def test_a_board_of_one_seed_says_what_its_intervals_do_not_tell(site, tmp_path):
@@ -204,6 +223,7 @@ def test_downloads_hold_the_tables_figures(site):
     for line, row in zip(lines, loaded["rows"], strict=True):
         assert float(line["score"]) == row["figures"]["score"]["value"]
         assert float(line["mwh_low"]) == row["figures"]["mwh"]["low"]
+        assert (line["mb_low"], row["figures"]["mb"]["low"]) == ("", None)
     assert (site / "cite.bib").read_text().startswith("@misc{")
 
 

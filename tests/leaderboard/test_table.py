@@ -47,12 +47,34 @@ def test_a_submitted_row_stands_below_the_reproduced_rows_it_ties_with(own):
     made = table.build(store.load(own, GRID))
     row = made.row(first.method, first.deployment)
     place = made.rows.index(row)
-    assert row.submitted
+    assert row.tier == "submitted"
     assert place > 0
     for i, other in enumerate(made.rows):
-        if not other.submitted and made.verdicts[place][i] in "=?" and other.rank is not None:
+        if other.tier == "reproduced" and made.verdicts[place][i] in "=?" and other.rank is not None:
             assert i < place
             assert other.rank <= row.rank
+
+
+def test_a_brought_artifact_is_called_measured_and_not_reproduced(own):
+    for task in GRID.tasks:
+        change(own / f"default/albert/{task}.json", lambda raw: raw.update(runs=[]))
+    made = table.build(store.load(own, GRID))
+    assert {row.tier for row in made.rows if row.method == "albert"} == {"measured"}
+    assert {row.tier for row in made.rows if row.method != "albert"} == {"reproduced"}
+
+
+@pytest.mark.parametrize(("method", "modelled"), [("nvml", True), ("rapl", False), ("rapl+nvml", False)])
+def test_an_energy_whose_processor_no_meter_measured_is_modelled(own, method, modelled):
+    def metered(raw):
+        raw["runs"][0]["footprint"]["certificate"]["method"] = method
+        for form in raw["deployments"].values():
+            form["cost"]["solo"]["certificate"]["method"] = method
+
+    for task in GRID.tasks:
+        change(own / f"default/albert/{task}.json", metered)
+    row = table.build(store.load(own, GRID)).row("albert", "onnx-int8")
+    assert row
+    assert {row.figures[key].modelled for key in ("mwh", "mg", "making_wh", "making_g")} == {modelled}
 
 
 def test_figures_follow_from_the_records(results):

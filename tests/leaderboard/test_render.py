@@ -233,6 +233,18 @@ def test_a_modelled_figure_carries_a_tilde_and_a_measured_one_none(site):
     assert not re.search(r'data-col="(mb|p50|score|cpu)"[^>]*><b>~', html)
 
 
+@pytest.mark.parametrize(
+    ("meter", "words"),
+    [("rapl", "the memory's part is declared watts"), ("nvml", "the parts of the processor (hence the “~”) and")],
+)
+def test_what_a_meter_did_not_measure_is_said(results, tmp_path, meter, words):
+    own = Path(shutil.copytree(results, tmp_path / "results"))
+    for path in own.glob("default/*/*.json"):
+        path.write_text(path.read_text().replace('"method":"modelled"', f'"method":"{meter}"'))
+    site = render.build(own, GRID, tmp_path / "site").parent
+    assert all(words in Page(site / name).text for name in ("carbon.html", "measurement.html"))
+
+
 def test_another_profile_is_drawn_in_a_folder_beside_and_both_lead_to_one_another(results, tmp_path):
     own = Path(shutil.copytree(results, tmp_path / "results"))
     records.write(own, examples=60, profile="full", seeds=(0, 1), tasks=("movie",))

@@ -43,7 +43,7 @@ def score(folder: Path, exam: Split, metrics: list[str], seed: int) -> Quality:
 
     predictor = Predictor(folder, threads=1)
     classify = predictor.manifest.kind == "classification"
-    predictions = []
+    predictions: list[float] = []
     for text in tqdm(exam.texts, desc=f"exam {folder.name}", unit="text", disable=None):
         logits = predictor.logits([text])[0]
         if not np.isfinite(logits).all():

@@ -41,9 +41,10 @@ def costly_step(facts: Facts) -> Advice | None:
     if lost <= 0.01:
         return None
     known = defaultdict(lambda: "unknown", facts.asked)
+    parts = [part for part in GENTLER if part in step and (part != "vocabulary" or known["vocabulary_size"])]
     return Advice(
         f"Dev fell by {100 * fall:.1f} points at {step}, and the end is {100 * lost:.1f} points below where it was.",
-        "; ".join(gentler.format_map(known) for part, gentler in GENTLER.items() if part in step) or "leaving it out",
+        "; ".join(GENTLER[part].format_map(known) for part in parts) or "leaving it out",
     )
 
 

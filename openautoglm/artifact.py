@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def write(
 
     pack: gzip the files. Its Huffman codes are the last step of Deep Compression (Han et al. 2016, arXiv 1510.00149).
     """
-    refuse_foreign(folder, "manifest.json")
+    refuse_foreign(folder, "manifest.json", _listed(folder))
     with replacing_folder(folder) as aside:
         fill(aside)
         if pack:
@@ -77,10 +77,24 @@ def write(
     return folder
 
 
-def refuse_foreign(folder: Path, mark: str) -> None:
-    """ArtifactError where `folder` holds anything, but not the file `mark` by which we know it as written by us."""
-    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+def refuse_foreign(folder: Path, mark: str, ours: Collection[str] | None = None) -> None:
+    """ArtifactError where `folder` holds anything, but not the file `mark` by which we know it as written by us, or
+    more than the names `ours` (None: any).
+    """
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if names and (mark not in names or (ours is not None and not names <= set(ours))):
         raise ArtifactError(f"{folder} holds other things, which would be lost: give a new or an empty folder.")
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files of an artifact, be they whole or not; none where the folder has no manifest of ours."""
+    try:
+        raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return {"manifest.json", *raw["files"]} if _states(raw) else set()
 
 
 def read(folder: Path, *, check_hashes: bool = True) -> Manifest:

@@ -44,8 +44,11 @@ def compress_files(
     if not 0 < epochs <= 1000:
         raise UserError(f"--epochs {epochs}: give more than 0, and at most 1000.")
     refuse_nameless(out)
-    refuse_foreign(out, "report.json")
+    refuse_foreign(out, "report.json", ("artifact", "student", "report.json"))
+    if Path(model).exists() and Path(model).resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out {out} holds the model, which would be lost: give another --out.")
     settings = read_config(config)
+    _refuse_useless_exits(settings, deployment)
     teacher = as_teacher(model)
     _refuse_absent_layers(settings, teacher)
     task = files.task(teacher)
@@ -68,9 +71,20 @@ def refuse_nameless(out: Path) -> None:
         raise UserError(f"--out {out} has no name of its own. Give a new name, e.g. small or {out / 'small'}.")
 
 
+def _refuse_useless_exits(settings: CompressionConfig, deployment: str) -> None:
+    """Before any training: exits are not exported until its end, and only in one deployment."""
+    if bool(settings.exits) != (deployment == "onnx-dynamic"):
+        raise UserError(
+            f"exits {settings.exits} and --deployment {deployment}: only onnx-dynamic has exits, and needs them."
+        )
+
+
 def _refuse_absent_layers(settings: CompressionConfig, teacher: Teacher) -> None:
     """Before any training: a plan is not applied until the export."""
-    numbers = {str(i) for i in range(len(architectures.layers(teacher.model)))}
+    try:
+        numbers = {str(i) for i in range(len(architectures.layers(teacher.model)))}
+    except ValueError as error:  # a family that is a student alone
+        raise UserError(str(error)) from None
     if absent := [name for name in settings.precision if "." in name and name.split(".")[1] not in numbers]:
         raise UserError(f"precision has {', '.join(absent)}, and the model's layers are 0 to {len(numbers) - 1}.")
 

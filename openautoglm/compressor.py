@@ -6,8 +6,8 @@ quantisation-aware training -> exits
 
 A student has a few thousand texts to learn from, and its teacher a language. So it is held to the teacher's states at
 every piece of a text, not to its answers alone; where there are many passes, every other text is a new one, crossed
-from two; the pieces' own rows stay the teacher's, for those that train does not have could not follow; and there is no
-dropout.
+from two; the pieces' own rows stay the teacher's (but for those of a rank), since those that train does not have could
+not follow; and there is no dropout.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from openautoglm import architectures, codebooks, dynamic, lowrank, pruning, reparam, sensitivity, vocabulary
-from openautoglm.config import CompressionConfig, read_config
+from openautoglm.config import EXIT_SHARE, CompressionConfig, ConfigError, read_config
 from openautoglm.cost_table import Widths
 from openautoglm.distillation.crossing import crossed
 from openautoglm.distillation.data import Batch, Encoded, encode, limited
@@ -41,7 +41,13 @@ BATCH_SIZE = 16  # of the default budget: twice the steps of 32 in the same pass
 OWN_LOOKS = 2  # passes that a text of train is seen in at least: crossed ones fill those above
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
 SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
-EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
+
+
+CUT_ONCE = {  # what a model was compressed with before -> what cannot follow it
+    "embedding_rank": ("vocabulary_size", "embedding_rank", "embedding_codes"),
+    "embedding_codes": ("vocabulary_size", "embedding_rank", "embedding_codes"),
+    "linear_ranks": ("pruning_ratio", "structure", "linear_rank_share"),
+}
 
 
 class AutoCompressor:
@@ -72,6 +78,7 @@ class _Plan:
     """One run: the model on its way from teacher to student."""
 
     def __init__(self, teacher: Teacher, task: Task, config: CompressionConfig, budget: Budget) -> None:
+        _refuse_what_cannot_be_cut(teacher.model, config)
         self.task, self.config, self.budget = task, config, budget
         self.model, self.tokenizer = _without_dropout(teacher.copy()).to(device()), teacher.tokenizer
         if config.exits:
@@ -163,7 +170,9 @@ class _Plan:
     def _prune(self) -> int:
         """Rounds of pruning with recovery in between; the optimiser steps that are left."""
         left = self.budget.steps
-        rounds = self.config.pruning_rounds if self.config.pruning_ratio or self.config.structure else 0
+        if not self.config.pruning_ratio and not self.config.structure:
+            return left
+        rounds = self.config.pruning_rounds
         sample, schedule = self._calibration(), self._schedule()
         for i in range(1, rounds + 1):
             found = importance(self.model, sample, self.task, self.config.importance)
@@ -305,9 +314,26 @@ class _Plan:
         return dev_score(self.model, self.task, self.dev)
 
 
+def _refuse_what_cannot_be_cut(model: Any, config: CompressionConfig) -> None:
+    """ConfigError, before any training, where a part was cut before in a way that it cannot be cut again."""
+    cut = architectures.made_smaller(model)
+    for before, knobs in CUT_ONCE.items():
+        asked = [knob for knob in knobs if getattr(config, knob)]
+        if before in cut and asked:
+            raise ConfigError(
+                f"The model was compressed before, with {before}, and {' and '.join(asked)} cannot follow that: set "
+                f"{'it' if len(asked) == 1 else 'them'} to null (pruning_ratio to 0), or start from the teacher."
+            )
+    width = getattr(architectures.word_embedding(model), "embedding_dim", None)
+    if width and config.embedding_rank and config.embedding_rank >= width:
+        raise ConfigError(f"embedding_rank is {config.embedding_rank}, and the embedding {width} wide: give less.")
+
+
 def _without_dropout(model: Any) -> Any:
     """The same model, which drops nothing in training."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        elif isinstance(getattr(module, "attention_dropout", None), float):  # as GLM has it
+            module.attention_dropout = 0.0
     return model

@@ -13,6 +13,7 @@ from openautoglm.cost_table import Widths
 from openautoglm.errors import UserError
 
 Group = Literal["embedding", "attention", "ffn", "head"]
+EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
 GROUPS: tuple[Group, ...] = ("embedding", "attention", "ffn", "head")
 
 
@@ -53,7 +54,7 @@ class CompressionConfig(BaseModel):
         default=[], description="ranks of parallel branches in training, fused afterwards (re-parameterisation)"
     )
     exits: list[int] = Field(default=[], description="early exits after these layers (deployment onnx-dynamic)")
-    exit_tolerance: float = Field(0.002, ge=0, description="share of the dev score that exits may cost")
+    exit_tolerance: float = Field(0.002, ge=0, description="by how much exits may lower the dev score, of 1")
     crossed_texts: int = Field(
         1,
         ge=0,
@@ -75,7 +76,7 @@ class CompressionConfig(BaseModel):
         default={}, description="formats that differ: {'embedding': 'int4', 'ffn': 'int3', 'layer.0.ffn': 'fp16'}"
     )
     rounded_weights: bool = Field(
-        False, description="train with weights rounded to their formats, from the end of the pruning on"
+        False, description="distil with weights rounded to their formats, from the end of the pruning on"
     )
     sensitivity_texts: int = Field(
         0,
@@ -103,6 +104,15 @@ class CompressionConfig(BaseModel):
     def _one_kind_of_embedding(self) -> CompressionConfig:
         if self.embedding_rank is not None and self.embedding_codes is not None:
             raise ValueError("embedding_rank and embedding_codes are both given: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_steps_to_distil(self) -> CompressionConfig:
+        if self.exits and self.qat_share >= 1 - EXIT_SHARE:
+            raise ValueError(
+                f"qat_share is {self.qat_share:g}, and exits take {EXIT_SHARE:g} of the steps: give less than "
+                f"{1 - EXIT_SHARE:g}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -154,5 +164,5 @@ def _problem(error: Any) -> str:
             f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CompressionConfig.model_fields)}"
         )
     if error["type"] == "value_error":  # a validator's own words
-        return f"{place}: {str(error['ctx']['error']).removesuffix('.')}"
+        return f"{place}: {str(error['ctx']['error']).removesuffix('.')}".removeprefix(": ")
     return f"{place}: {error['msg']}, given {str(error['input'])[:60]!r}".removeprefix(": ")

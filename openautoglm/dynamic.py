@@ -107,7 +107,7 @@ def check_exits(config: Any, after: Sequence[int]) -> None:
     depth = config.num_hidden_layers
     if not after or list(after) != sorted({int(n) for n in after}) or not 0 < after[0] <= after[-1] < depth:
         raise ConfigError(f"Exits after layers {list(after)}: give ascending numbers from 1 to {depth - 1}.")
-    if architectures.family(config.model_type).READS != "first":
+    if getattr(architectures.family(config.model_type), "READS", None) != "first":
         raise ConfigError(f"Exits are for encoders, which read their first piece; a {config.model_type} does not.")
 
 

@@ -60,7 +60,7 @@ def inspect(folder: Path, *, tensors: bool = False) -> str:
         if manifest.labels:
             head += f"\nclasses: {', '.join(manifest.labels)}"
     elif (folder / "config.json").is_file():
-        head = f"saved {_json(folder / 'config.json').get('model_type', 'unknown')} model, float32 as trained"
+        head = f"saved {_json(folder / 'config.json').get('model_type', 'unknown')} model, as trained"
     else:
         raise ArtifactError(
             f"{folder} holds no manifest.json and no config.json: neither an artifact nor a saved model."
@@ -216,8 +216,9 @@ def _every(found: list[Stored]) -> str:
 
 
 def _files(folder: Path, weights: int) -> str:
-    rows = [["file", "bytes"]] + [[p.name, f"{p.stat().st_size:,}"] for p in sorted(folder.iterdir()) if p.is_file()]
-    whole, unpacked = artifact.size(folder), sum(_size(path) for path in folder.iterdir() if path.is_file())
+    files = [path for path in folder.iterdir() if path.is_file()]
+    whole, unpacked = sum(path.stat().st_size for path in files), sum(map(_size, files))
+    rows = [["file", "bytes"]] + [[p.name, f"{p.stat().st_size:,}"] for p in sorted(files)]
     total = size_in_words(whole) + (f", unpacked {size_in_words(unpacked)}" if whole != unpacked else "")
     rest = (
         f"weights {size_in_words(weights)}, all else (graph, tokenizer, manifest) {size_in_words(unpacked - weights)}"

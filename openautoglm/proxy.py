@@ -18,7 +18,7 @@ from openautoglm import architectures, codebooks, lowrank, pruning, vocabulary
 from openautoglm.config import CompressionConfig
 from openautoglm.cost_table import Structure, Table, Widths
 from openautoglm.distillation.data import Encoded, encode, limited
-from openautoglm.distillation.fit import logits_of
+from openautoglm.distillation.fit import device, logits_of
 from openautoglm.distillation.losses import soft_labels
 from openautoglm.importance import Importance, importance
 from openautoglm.knapsack import Level
@@ -60,8 +60,9 @@ class Proxy:
     @cached_property
     def grams(self) -> list[Tensor]:
         """Second moments of what enters each sub-layer's output in the teacher."""
-        parts = [part for layer in architectures.layers(self.teacher.model) for part in (layer.attention, layer.ffn)]
-        return pruning.gram_matrices(self.teacher.model, [part.output for part in parts], self.seen)
+        model = self.teacher.copy()  # which may be moved to a GPU
+        parts = [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
+        return pruning.gram_matrices(model, [part.output for part in parts], self.seen)
 
     def loss(
         self, structure: Structure, pieces: int | None = None, rank: int | None = None, codes: int | None = None
@@ -81,7 +82,7 @@ class Proxy:
         if embedding is not None:
             architectures.set_word_embedding(model, copy.deepcopy(embedding))
         pruning.slice_refitted(model, pruning.choose_widths(self.importance, structure), self.grams)
-        return model.eval(), judging
+        return model.to(device()).eval(), judging
 
     def _form(self, *form: int | None) -> tuple[Any, Encoded]:
         """A form of embedding (None: the teacher's), and the judging texts in its pieces; kept for the next time."""

@@ -92,11 +92,12 @@ class _Ranking:
         protected = flat.clone()
         start = 0
         for layer in scores:
-            protected[start + int(layer.argmax())] = float("inf")
+            if len(layer):
+                protected[start + int(layer.argmax())] = float("inf")
             start += len(layer)
         self.order = protected.argsort(descending=True, stable=True)
         self.sorted_sum = torch.cat([torch.zeros(1, dtype=torch.double), flat[self.order].cumsum(0)])
-        self.least = len(scores)
+        self.least = sum(len(layer) > 0 for layer in scores)
 
     def __len__(self) -> int:
         return sum(self.widths)

@@ -85,6 +85,7 @@ def recommend(model: Any, *, memory: float | None, latency_ms: float | None, len
     if memory is None and latency_ms is None:
         raise UserError("No budget: give --memory, --latency, or both.")
     teacher = as_teacher(model)
+    refuse_compressed(teacher)
     configs = list(ladder(teacher))
     try:
         parts = Parts(teacher, length, configs)
@@ -105,6 +106,12 @@ def recommend(model: Any, *, memory: float | None, latency_ms: float | None, len
     return Recommendation(config, expected, excess(expected) <= 1, " and ".join(budget), machine(), length)
 
 
+def refuse_compressed(teacher: Teacher) -> None:
+    """UserError for a student: costs are told of models whose layers are alike and whose embedding is whole."""
+    if cut := architectures.made_smaller(teacher.model):
+        raise UserError(f"The model was compressed before (its config has {', '.join(cut)}): give its teacher.")
+
+
 def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
     """Configs in the order in which to try them, from the mildest.
 
@@ -114,7 +121,7 @@ def ladder(teacher: Teacher) -> Iterator[dict[str, Any]]:
     """
     pieces, trims = teacher.model.config.vocab_size, _trims(teacher)
     small, smaller = (size if size < pieces and trims else None for size in (16000, 8000))
-    fine, coarse = code_counts(teacher) or (None, None)
+    fine, coarse = (code_counts(teacher) if trims else []) or (None, None)
     rungs: list[tuple[int | None, int | None, dict[str, str], float, float]] = [
         (None, None, INT8, 0.0, 0.3),
         (None, None, INT4, 0.3, 0.4),

@@ -26,7 +26,7 @@ class Facts:
     metric: str | None = None
     scored: int | None = None  # texts behind the scores
     promised: float | None = None  # times fewer multiply-adds
-    delivered: float | None = None  # times faster than the teacher in the same number format
+    delivered: float | None = None  # times faster than the teacher in the same number format, where that was measured
     tokenize_share: float | None = None
 
     @property
@@ -82,7 +82,7 @@ def _of_report(report: dict[str, Any]) -> Facts:
         rows: dict[str, Any] = measured["rows"]
         facts.float_score = measured["float_score"]
         name, ours = next((name, row) for name, row in rows.items() if name.startswith("student"))
-        same = rows.get("teacher onnx-fp32" if name.endswith("fp32") else "teacher onnx-int8")
+        same = rows.get("teacher onnx-int8" if _in_int8(name, report) else "teacher onnx-fp32")
         facts.deployed_score = ours["score"]
         if measured["scored"] == measured.get("dev"):  # the steps' scores are of all of it
             facts.teacher_score = rows[measured["reference"]]["score"]
@@ -90,6 +90,15 @@ def _of_report(report: dict[str, Any]) -> Facts:
         facts.promised = measured["multiply_adds"]["teacher"] / measured["multiply_adds"]["student"]
         facts.delivered = same and same["latency_p50_ms"] / ours["latency_p50_ms"]
     return facts
+
+
+def _in_int8(row: str, report: dict[str, Any]) -> bool:
+    """Are the encoder's products of a student's row computed in INT8?"""
+    if row.endswith(("fp32", "int8")):
+        return row.endswith("int8")
+    asked = report.get("asked") or {}
+    chosen = "int8" if "ffn" in asked.get("quantize_layers", ["ffn"]) else "fp16"
+    return asked.get("precision", {}).get("ffn", chosen).startswith("int")
 
 
 def _of_record(record: dict[str, Any]) -> Facts:

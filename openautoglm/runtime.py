@@ -27,13 +27,13 @@ class Predictor:
     def __init__(self, folder: Path | str, *, threads: int = 1) -> None:
         self.folder = Path(folder)
         self.manifest = artifact.read(self.folder)
-        try:
-            self.tokenizer = Tokenizer.from_buffer(artifact.content(self.folder, self.manifest, "tokenizer.json"))
-            self.session: Session = _SESSIONS[self.manifest.runtime](self.folder, threads, self.manifest)
-        except KeyError:
+        if not (load := _SESSIONS.get(self.manifest.runtime)):
             raise artifact.ArtifactError(
                 f"{folder}: runtime {self.manifest.runtime!r}; this version knows {sorted(_SESSIONS)}."
-            ) from None
+            )
+        try:
+            self.tokenizer = Tokenizer.from_buffer(artifact.content(self.folder, self.manifest, "tokenizer.json"))
+            self.session: Session = load(self.folder, threads, self.manifest)
         except Exception as error:  # the runtimes' own errors have no common class
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise artifact.ArtifactError(f"{folder}: the model does not load ({reason}). Export it again.") from None

@@ -33,9 +33,9 @@ from openautoglm.distillation.session import Session, open_session
 from openautoglm.errors import UserError
 from openautoglm.latency import Bench, of_codes, table_of
 from openautoglm.proxy import Proxy
-from openautoglm.recommend import code_counts, machine
+from openautoglm.recommend import code_counts, machine, refuse_compressed
 from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Stage, Trial
-from openautoglm.student import Teacher
+from openautoglm.student import Teacher, refuse_foreign
 from openautoglm.task import Budget, Task
 from openautoglm.task_files import TaskFiles, digest
 from openautoglm.teachers import as_teacher
@@ -70,10 +70,15 @@ def search_files(
             raise UserError(f"--{name} {value}: give more than 0.")
     if not find_spec("optuna"):
         raise UserError("search needs optuna, which is not installed: pip install '.[search]'")
+    refuse_foreign(out, "asked.json")
     base = read_config(config)
+    _refuse_unpriced(base)
     teacher = as_teacher(model)
     _refuse_other_families(teacher)
+    refuse_compressed(teacher)
     task = files.task(teacher)
+    if length is not None and not 4 <= length <= task.max_length:
+        raise UserError(f"--length {length}: give 4 to {task.max_length} word pieces, the longest text's.")
     out.mkdir(parents=True, exist_ok=True)
     try:
         return Search(teacher, task, base, out, Limits(latency, size, length or _typical(teacher, task))).run(
@@ -81,6 +86,15 @@ def search_files(
         )
     except ValueError as error:  # a busy machine; what a step of a trial does not know
         raise UserError(str(error)) from None
+
+
+def _refuse_unpriced(base: CompressionConfig) -> None:
+    """The cost table knows one format for each group of layers, and whole linears."""
+    asked = [knob for knob in ("mixed_precision_loss", "linear_rank_share") if getattr(base, knob) is not None]
+    if layered := [part for part in base.precision if "." in part]:
+        asked.append(f"precision of {', '.join(layered)}")
+    if asked:
+        raise UserError(f"search cannot tell the cost of {' and '.join(asked)}: leave it out of --config.")
 
 
 def _refuse_other_families(teacher: Teacher) -> None:

@@ -23,6 +23,10 @@ from openautoglm import architectures
 from openautoglm.artifact import ArtifactError, refuse_foreign
 from openautoglm.task import Split, Task
 
+SAVED = {f"{name}.json" for name in ("config", "tokenizer", "plan", "report", "exits")} | {
+    f"{name}.safetensors" for name in ("model", "exits")
+}
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -80,7 +84,7 @@ class Student:
         from openautoglm import dynamic
 
         folder = Path(folder)
-        refuse_foreign(folder, "plan.json")
+        refuse_foreign(folder, "plan.json", SAVED)
         with replacing_folder(folder) as aside:
             save_model(self.model, aside)
             self.tokenizer.save(str(aside / "tokenizer.json"), pretty=False)

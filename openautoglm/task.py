@@ -10,6 +10,8 @@ import numpy as np
 
 from leaderboard.metrics import CLASSIFICATION, METRICS, REGRESSION
 
+SHORTEST = 8  # pieces of the texts that models are traced with: they keep positions for as many at least
+
 
 @dataclass(frozen=True)
 class Split:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from openautoglm import segments
 from openautoglm.dynamic import Exits, WithExits
 from openautoglm.quantization import onnx_graph
+from openautoglm.task import SHORTEST
 
 OPSET = 17
 
@@ -57,7 +58,7 @@ def _traced(model: Any, module: nn.Module, names: list[str]) -> onnx.ModelProto:
     config = model.config
     implementation, config._attn_implementation = config._attn_implementation, "eager"
     buffer = io.BytesIO()
-    ids, mask = torch.zeros(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)
+    ids, mask = torch.zeros(2, SHORTEST, dtype=torch.long), torch.ones(2, SHORTEST, dtype=torch.long)
     sequences = ["input_ids", "attention_mask", *(name for name in names if name.startswith("hidden"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracer warnings of transformers' own code

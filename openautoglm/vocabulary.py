@@ -87,7 +87,7 @@ def _kind(state: dict[str, Any]) -> str:
         return model["type"]
     raise ValueError(
         f"Only WordPiece and byte-level BPE vocabularies can be trimmed; this tokenizer is {model['type']} without a "
-        "byte-level pre-tokenizer. Set vocabulary_size to null."
+        "byte-level pre-tokenizer. Set vocabulary_size and embedding_codes to null."
     )
 
 

@@ -28,7 +28,9 @@ from torch import Tensor
 
 from openautoglm import factors
 from openautoglm.parts import CodedEmbedding, FactorisedEmbedding, Layer
+from openautoglm.task import SHORTEST
 
+MADE_SMALLER = ("slices", "embedding_rank", "embedding_codes", "linear_ranks")
 KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
@@ -73,8 +75,10 @@ def record_slices(model: Any) -> None:
 
 
 def trim_positions(model: Any, length: int) -> None:
-    """Keep the position embeddings that texts of `length` pieces need: inputs are cut at that length anyway."""
-    _compressible(model).trim_positions(model, length)
+    """Keep the position embeddings that texts of `length` pieces need: inputs are cut at that length anyway. Tracing
+    and its checks need SHORTEST.
+    """
+    _compressible(model).trim_positions(model, max(length, SHORTEST))
 
 
 def word_embedding(model: Any) -> Any:
@@ -94,6 +98,11 @@ def set_word_embedding(model: Any, embedding: Any) -> None:
         model.config.vocab_size, model.config.embedding_rank = embedding.table.weight.shape
     else:
         model.config.vocab_size = embedding.num_embeddings
+
+
+def made_smaller(model: Any) -> list[str]:
+    """What of a model was compressed before, in the words of its config: slices, linear_ranks, ..."""
+    return [name for name in MADE_SMALLER if getattr(model.config, name, None)]
 
 
 def read_state(model: Any, states: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What surrounds training and is no concern of a method: seed, checkpoints, learning curves.
 
-The caller opens a session; every `fit` inside it finds it here. Without one, training is seeded with 0, keeps no
-checkpoint and tells nobody.
+The caller opens a session; every `fit` inside it finds it here. Without one, `fit` is seeded with 0, keeps no
+checkpoint and tells nobody. What a method draws outside `fit` hangs on torch's own seed, which the caller sets.
 """
 
 from __future__ import annotations

@@ -43,15 +43,17 @@ def quantize(model: onnx.ModelProto, *, nodes: list[str] | None = None) -> onnx.
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, str(source))
-        quantize_dynamic(
-            source,
-            target,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_quantize=nodes,
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},  # behind operators whose types it cannot infer
-        )
-        log.setLevel(level)
+        try:
+            quantize_dynamic(
+                source,
+                target,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                nodes_to_quantize=nodes,
+                extra_options={"DefaultTensorType": TensorProto.FLOAT},  # behind operators whose types it cannot infer
+            )
+        finally:
+            log.setLevel(level)
         return onnx.load(str(target))
 
 

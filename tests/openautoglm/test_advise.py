@@ -81,6 +81,20 @@ def test_a_rule_speaks_for_its_cause_alone(tmp_path, rule, change, words):
     assert [other for other in rules.RULES if other is not rule and other(found)] == []
 
 
+def test_a_student_in_16_bits_is_compared_with_float32(tmp_path):
+    """It is stored in 16 bits and computed in 32."""
+    assert facts(tmp_path).delivered == pytest.approx(6.0 / 2.5)
+    assert facts(tmp_path, REPORT | {"asked": ASKED | {"quantize_layers": []}}).delivered == pytest.approx(9.0 / 2.5)
+    precision = {"precision": {"ffn": "fp16"}}
+    assert facts(tmp_path, REPORT | {"asked": ASKED | precision}).delivered == pytest.approx(9.0 / 2.5)
+
+
+def test_a_vocabulary_that_was_kept_whole_is_not_to_be_larger(tmp_path):
+    found = facts(tmp_path, REPORT | {"asked": ASKED | {"vocabulary_size": None}})
+    found.teacher_score = 0.95
+    assert "vocabulary_size" not in rules.costly_step(found).attempt
+
+
 def test_where_pieces_are_coded_their_number_is_left_alone(tmp_path):
     found = facts(tmp_path, REPORT | {"asked": ASKED | {"embedding_codes": 48}})
     found.part_bytes = {"embedding": 60, "head": 40}

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from openautoglm import cli, side_by_side
+from openautoglm import architectures, artifact, cli, side_by_side
 from openautoglm.cli import main
 from openautoglm.compress_files import _checkpoints, compress_files
 from openautoglm.export import TOLERANCE, export
@@ -314,6 +314,51 @@ def test_a_place_without_a_name_is_one_message(place, tmp_path, capsys, monkeypa
     assert "--out . has no name of its own" in capsys.readouterr().err
     assert main(["recommend", "--model", str(place / "model"), "--memory", "1MB", "--out", "."]) == 2
     assert "--out . has no name of its own" in capsys.readouterr().err
+
+
+def test_no_model_is_lost_to_its_student(place, compressed, tmp_path, capsys):
+    before = artifact.sha256(compressed / "artifact")
+    assert compress(place, model=compressed / "student", out=compressed) == 2
+    assert "holds the model, which would be lost" in capsys.readouterr().err
+    assert compress(place, model=compressed / "student", out=compressed / "student") == 2
+    assert "holds other things" in capsys.readouterr().err
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert compress(place, out=tmp_path) == 2
+    assert "holds other things" in capsys.readouterr().err
+    assert artifact.sha256(compressed / "artifact") == before
+
+
+@pytest.mark.parametrize(
+    ("exits", "deployment"), [([], "onnx-dynamic"), ([1], "onnx-plan")], ids=["no exits", "exits for nothing"]
+)
+def test_exits_and_their_deployment_belong_together(place, tmp_path, capsys, exits, deployment):
+    (tmp_path / "c.json").write_text(json.dumps(CONFIG | {"exits": exits}))
+    assert compress(place, config=tmp_path / "c.json", deployment=deployment, out=tmp_path / "o") == 2
+    assert "only onnx-dynamic has exits, and needs them" in capsys.readouterr().err
+
+
+def test_texts_shorter_than_those_that_graphs_are_traced_with(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(side_by_side, "TEXTS", 8)
+    assert compress(place, "--max-length", "5", out=tmp_path / "o") == 0
+    assert main(["recommend", "--model", str(place / "model"), "--memory", "1GB", "--length", "4"]) == 0
+
+
+def test_a_family_that_is_a_student_alone_is_one_message(place, tmp_path, capsys):
+    model, path = tmp_path / "m", place / "model"
+    config = {"num_labels": 2, "vocab_size": json.loads((path / "config.json").read_text())["vocab_size"]}
+    sizes = {"hidden_size": 32, "embedding_size": 32, "intra_bottleneck_size": 16, "intermediate_size": 32}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2}
+    model.mkdir()
+    save_model(architectures.build({"model_type": "mobilebert"} | config | sizes | heads), model)
+    (model / "tokenizer.json").write_bytes((path / "tokenizer.json").read_bytes())
+    assert compress(place, model=model, out=tmp_path / "o") == 2
+    assert "A mobilebert model cannot be compressed further" in capsys.readouterr().err
+
+
+def test_a_student_is_no_model_to_recommend_for(compressed, capsys):
+    assert main(["recommend", "--model", str(compressed / "student"), "--memory", "1MB", "--length", "8"]) == 2
+    assert "was compressed before (its config has slices): give its teacher" in capsys.readouterr().err
 
 
 def test_only_what_goes_on_says_so(place, capsys, monkeypatch):

@@ -18,7 +18,7 @@ from openautoglm.distillation.fit import logits_of
 from openautoglm.export import export
 from openautoglm.quantization.fake_quant import fake_quantised
 from openautoglm.runtime import Predictor
-from openautoglm.student import parameter_count
+from openautoglm.student import Teacher, parameter_count
 from tests.conftest import make_task, make_teacher
 from tests.openautoglm.graphs import graph_of
 
@@ -140,6 +140,39 @@ def test_exits_that_the_model_cannot_have_are_refused_before_training(case):
             AutoCompressor(teacher, {"exits": wrong}).run(task, Budget(10**9, 16))
 
 
+@pytest.mark.parametrize(
+    ("done", "again"),
+    [
+        ({"embedding_rank": 8}, {"embedding_codes": 4}),
+        ({"embedding_codes": 4, "whole_rows": 20}, {"vocabulary_size": 200}),
+        ({"linear_rank_share": 0.5}, {"pruning_ratio": 0.3}),
+    ],
+)
+def test_what_is_cut_goes_on_but_for_another_cut_of_the_same(case, done, again):
+    teacher, task = case
+    none = {"pruning_ratio": 0.0, "learning_rate": 1e-3}
+    cut = AutoCompressor(teacher, none | done).run(task, Budget(2, 16))
+    smaller = Teacher(cut.model, cut.tokenizer)
+    with pytest.raises(ConfigError, match=f"was compressed before.*{next(iter(again))}"):
+        AutoCompressor(smaller, none | again).run(task, Budget(2, 16))
+    assert AutoCompressor(smaller, none).run(task, Budget(2, 16)).evaluate(task.dev)
+
+
+def test_a_model_without_some_sub_layers_is_pruned_further(case):
+    teacher, task = case
+    structure = [[2, 32], [0, 16], *[[4, 48]] * 4]
+    some = AutoCompressor(teacher, {"structure": structure, "pruning_rounds": 1}).run(task, Budget(2, 16))
+    further = AutoCompressor(Teacher(some.model, some.tokenizer), {"pruning_ratio": 0.5}).run(task, Budget(8, 16))
+    after = further.report["after"]
+    assert after["heads"][1] == 0
+    assert sum(after["heads"]) + sum(after["ffn"]) / 16 < 0.7 * (18 + 240 / 16)
+
+
+def test_a_rank_that_saves_nothing_is_refused(case):
+    with pytest.raises(ConfigError, match="embedding_rank is 1000, and the embedding 24 wide"):
+        AutoCompressor(case[0], {"embedding_rank": 1000}).run(case[1])
+
+
 def test_a_format_that_is_given_goes_before_the_chosen_ones(case):
     teacher, task = case
     config = {"pruning_ratio": 0.0, "precision": {"ffn": "int4"}, "mixed_precision_loss": 0.0, "sensitivity_texts": 8}
@@ -163,6 +196,12 @@ def test_training_with_rounded_weights_makes_up_for_the_rounding():
         with fake_quantised(model, plan, activations=False):
             missed[rounded] = float((logits_of(model, dev) - logits_of(teacher.model, dev)).pow(2).mean())
     assert missed[True] < 0.7 * missed[False]
+
+
+def test_exits_leave_steps_to_distil():
+    assert read_config({"exits": [1], "qat_share": 0.6})
+    with pytest.raises(ConfigError, match=r"problems: qat_share is 0\.8, and exits take 0\.3"):
+        read_config({"exits": [1], "qat_share": 0.8})
 
 
 @pytest.mark.parametrize("other", [{"mixed_precision_loss": 0.1}, {"branch_ranks": [4]}])

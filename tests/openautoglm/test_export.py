@@ -55,6 +55,18 @@ def test_a_folder_of_other_things_is_not_replaced(case, student, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("manifest", ['{"name": "An app", "icons": []}', "not JSON", None])
+def test_a_folder_is_no_artifact_because_it_has_a_manifest(case, student, tmp_path, manifest):
+    folder = student.export(tmp_path / "a", "onnx-fp32", task=case[1])
+    if manifest is None:  # ours, but beside the user's notes
+        manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds other things"):
+        student.export(folder, "onnx-fp32", task=case[1])
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_a_plan_is_compared_with_the_weights_that_it_rounds_to(case, tmp_path, monkeypatch):
     """Training may have made up for the rounding, so that the unrounded model is no measure of the graph."""
     teacher, task = case

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from openautoglm import AutoCompressor, Budget, architectures, pruning
-from openautoglm.distillation.data import encode, in_order
+from openautoglm.distillation.data import encode, in_order, limited
 from openautoglm.export import export
 from openautoglm.importance import _masked, importance
 from openautoglm.pruning import Kept
@@ -89,6 +91,17 @@ def test_a_saved_model_loads_again(given, tmp_path):
     again = load_model(tmp_path)
     assert torch.equal(answers(again, examples), answers(model, examples))
     assert architectures.shape(again) == architectures.shape(model)
+
+
+def test_a_model_of_the_shortest_texts_is_exported(given, tmp_path):
+    model = given.copy()
+    architectures.trim_positions(model, 4)
+    student = Student(model, limited(given.tokenizer, 4), dict.fromkeys(("embedding", "ffn"), "int8"))
+    assert (
+        Predictor(export(student, "onnx-plan", tmp_path / "a", replace(TASK, max_length=4)))
+        .logits(["a b c d e f"])
+        .size
+    )
 
 
 def test_trimmed_positions_are_those_that_no_text_reaches(given):

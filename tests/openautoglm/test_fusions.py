@@ -54,6 +54,12 @@ def test_equal_weights_stay_shared_and_nothing_is_left_over(plain):
     assert size < 1.01 * sum(len(tensor.raw_data) for tensor in plain.graph.initializer)
 
 
+def test_a_fused_graph_without_answers_is_not_taken(plain, caplog, monkeypatch):
+    monkeypatch.setattr(fusions, "_difference", lambda *_: float("nan"))
+    assert fusions.fuse(plain) is plain
+    assert "differs by nan" in caplog.text
+
+
 def test_a_graph_that_would_answer_differently_is_not_fused(plain, caplog):
     """An attention whose mask is not the texts' padding: here, every score has another constant added."""
     other = onnx.ModelProto()

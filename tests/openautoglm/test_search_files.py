@@ -242,6 +242,42 @@ def test_where_each_that_was_trained_diverged_the_best_untrained_one_is_told(pla
     assert "without training (each that was trained diverged)" in told
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"mixed_precision_loss": 0.1}, "the cost of mixed_precision_loss"),
+        ({"linear_rank_share": 0.5}, "the cost of linear_rank_share"),
+        ({"precision": {"layer.1.ffn": "fp16"}}, "the cost of precision of layer.1.ffn"),
+    ],
+)
+def test_what_the_cost_table_does_not_know_is_refused(place, capsys, config, message):
+    (place / "config.json").write_text(json.dumps(config))
+    assert search(place) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "found").exists()
+
+
+@pytest.mark.parametrize("length", [-5, 3, 99999])
+def test_a_typical_text_is_one_that_the_model_reads(place, capsys, length):
+    assert search(place, f"--length={length}") == 2
+    assert "give 4 to 9 word pieces" in capsys.readouterr().err
+
+
+def test_a_model_is_not_overwritten_with_a_config(place, capsys):
+    before = (place / "model/config.json").read_bytes()
+    assert search(place, out=place / "model") == 2
+    assert "holds other things" in capsys.readouterr().err
+    assert (place / "model/config.json").read_bytes() == before
+
+
+def test_a_student_is_not_searched(place, capsys, monkeypatch):
+    student = as_teacher(str(place / "model"))
+    student.model.config.slices = [{"heads": 1, "neurons": 1}] * 2
+    monkeypatch.setattr(search_files, "as_teacher", lambda _: student)
+    assert search(place) == 2
+    assert "was compressed before (its config has slices)" in capsys.readouterr().err
+
+
 def test_a_family_whose_sub_layers_stay_is_refused(place, capsys, monkeypatch):
     monkeypatch.setattr(search_files, "as_teacher", lambda _: families.teacher("albert", make_task("classification")))
     assert search(place) == 2

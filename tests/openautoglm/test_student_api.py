@@ -53,6 +53,15 @@ def test_a_folder_with_other_things_is_left_alone(student, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["diary.txt"]
 
 
+def test_a_saved_student_among_other_things_is_left_alone(student, tmp_path):
+    folder = student.save(tmp_path / "s")
+    assert student.save(folder) == folder
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds other things"):
+        student.save(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["plan.json", "report.json", "config.json", "tokenizer.json", "model.safetensors"])
 def test_a_student_without_a_file_is_one_message(student, tmp_path, name):
     folder = student.save(tmp_path / "s")

@@ -23,7 +23,7 @@ EXAMPLES = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0, or 2 after one message on standard error, 130 after Ctrl-C."""
+    """Run a command; 0, 1 where recommend meets no budget, 2 after one message on standard error, 130 after Ctrl-C."""
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:

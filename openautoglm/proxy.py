@@ -27,7 +27,7 @@ from openautoglm.task import Split, Task
 
 SAMPLES = 512  # texts of train that importance and refit look at, and as many others that judge
 WHOLE_ROWS = CompressionConfig().whole_rows
-STEPS = 24  # levels of a sub-layer that a knapsack may choose from, at most
+STEPS = 24  # levels of a sub-layer, about, that a knapsack may choose from
 
 
 class Proxy:

@@ -256,4 +256,4 @@ def machine() -> str:
     note = (
         f"multiplies bytes ({', '.join(fast)})" if fast else "has no byte multiplication: INT8 saves space, little time"
     )
-    return f"{platform.machine()}, {cores} cores, {memory:.1f} GB; {note}"
+    return f"{platform.machine()}, {cores} cores, {memory:.1f} GiB; {note}"

@@ -52,7 +52,7 @@ def numbers(given: Sequence[str | int | float], kind: str, names: Sequence[str])
     if kind == "regression":
         return [float(label) for label in given]
     by_name = {name: index for index, name in enumerate(names)}
-    by_index = {str(index): index for index in range(len(by_name))}
+    by_index = {form: index for index in range(len(by_name)) for form in (str(index), f"{index}.0")}  # as in _class
     table = by_name if {str(label) for label in given} & set(by_name) else by_index
     if unknown := sorted({str(label) for label in given} - set(table)):
         raise UserError(f"Labels {unknown[:5]} are unknown; the task lists {list(names)} (or their index from 0).")

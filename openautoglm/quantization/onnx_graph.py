@@ -20,12 +20,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from openautoglm.config import GROUPS
 from openautoglm.quantization import beside, embedding_tables, four_bits, slim
 from openautoglm.quantization.coded_rows import CodedRows
 from openautoglm.quantization.fusions import fuse
 from openautoglm.quantization.int8 import int8
 
-GROUPS = ("embedding", "attention", "ffn", "head")
 FORMATS = (*four_bits.BITS, "int8", "fp16", "fp32")
 INTEGER = (*four_bits.BITS, "int8")  # computed as INT8
 LAYER = re.compile(r"layer\.(\d+)\.(attention|ffn)")

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,13 @@ def test_a_teacher_that_int8_breaks_does_not_cost_the_student(place, tmp_path, c
     rows = json.loads((tmp_path / "o/report.json").read_text())["measured"]["rows"]
     assert list(rows) == ["teacher onnx-fp32", "student onnx-plan"]
     assert main(["advise", str(tmp_path / "o")]) == 0
+
+
+def test_a_table_that_writes_1_as_a_fraction_is_read(place, tmp_path):
+    train = make_task("classification").train
+    path = Path(write_csv(tmp_path / "t.csv", train, [f"{label}.0" for label in train.labels]))
+    read = TaskFiles(path, path).task(as_teacher(place / "model"))
+    assert sorted(read.train.labels) == sorted(train.labels)
 
 
 def test_named_classes_and_indices_are_the_same_task(place, tmp_path, capsys):
@@ -181,6 +189,7 @@ def test_inspect_sees_every_form(compressed, tmp_path):
 def test_inspect_needs_no_torch(compressed):
     code = f"""
 import sys
+from pathlib import Path
 sys.modules["torch"] = sys.modules["transformers"] = None
 from openautoglm.cli import main
 sys.exit(main(["inspect", {str(compressed / "artifact")!r}]))

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from openautoglm.cost_table import Widths
 from openautoglm.errors import UserError
+from openautoglm.quantization.plan import GROUPS, check_plan
 
 Group = Literal["embedding", "attention", "ffn", "head"]
 EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
-GROUPS: tuple[Group, ...] = ("embedding", "attention", "ffn", "head")
 
 
 class ConfigError(UserError, ValueError):
@@ -95,8 +95,6 @@ class CompressionConfig(BaseModel):
     @field_validator("precision")
     @classmethod
     def _known_formats(cls, precision: dict[str, str]) -> dict[str, str]:
-        from openautoglm.quantization.onnx_graph import check_plan
-
         check_plan(precision)
         return precision
 
@@ -137,7 +135,7 @@ class CompressionConfig(BaseModel):
         return self
 
     def plan(self) -> dict[str, str]:
-        """Number formats of the parts of the model (openautoglm.quantization.onnx_graph)."""
+        """Number formats of the parts of the model (openautoglm.quantization.plan)."""
         return {g: "int8" if g in self.quantize_layers else "fp16" for g in GROUPS} | self.precision
 
 

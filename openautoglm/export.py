@@ -21,6 +21,7 @@ from openautoglm.parts import CodedEmbedding
 from openautoglm.quantization import beside, onnx_graph
 from openautoglm.quantization.coded_rows import CodedRows
 from openautoglm.quantization.fake_quant import fake_quantised
+from openautoglm.quantization.plan import INTEGER, format_of
 from openautoglm.route import Route
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student, parameter_count, save_model
@@ -67,8 +68,8 @@ class _Exporter:
     def coded(self) -> CodedRows | None:
         """The word rows in product codes that a plan in INT8 leaves to the loader."""
         embedding = architectures.word_embedding(self.student.model)
-        number_format = onnx_graph.format_of(self.student.plan or {}, "embedding")
-        if not isinstance(embedding, CodedEmbedding) or number_format not in onnx_graph.INTEGER:
+        number_format = format_of(self.student.plan or {}, "embedding")
+        if not isinstance(embedding, CodedEmbedding) or number_format not in INTEGER:
             return None
         parts = embedding.codes, embedding.codebooks.weight, embedding.turn.weight, embedding.turn.bias
         return CodedRows(*(part.detach().numpy() for part in parts))

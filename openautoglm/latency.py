@@ -87,8 +87,9 @@ class Bench:
 
     def facts(self) -> dict[str, Any]:
         """What the costs depend on. JSON types only, so that a saved table's can be compared."""
-        graphs = ("onnx_graph", "fusions", "embedding_tables", "beside", "coded_rows", "four_bits", "int8", "slim")
-        code = ("export.py", "runtime.py", *(f"quantization/{name}.py" for name in graphs))
+        formats = ("plan", "four_bits", "int8", "coded_rows", "beside")
+        graphs = ("onnx_graph", "fusions", "embedding_tables", "slim")
+        code = ("export.py", "runtime.py", *(f"quantization/{name}.py" for name in (*formats, *graphs)))
         sizes = {
             "hidden_size": self.teacher.model.config.hidden_size,
             "num_hidden_layers": self.layers,

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.observers import SlidingRange, scale_and_zero_point
+from openautoglm.quantization.plan import INTEGER, check_plan, format_of, linear_format
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def fake_quantised(
     batches (observers.SlidingRange), as a runtime with fixed ranges has them.
     activations: False rounds weights alone: what is left makes training a quarter longer.
     """
-    onnx_graph.check_plan(plan)
+    check_plan(plan)
     changed: list[Any] = []
     for name, module in model.named_modules():
         if forward := _forward(
@@ -59,13 +60,13 @@ def part_of(module: str) -> str:
 def _forward(
     module: nn.Module, plan: Mapping[str, str], part: str, words: bool, window: int | None, activations: bool
 ) -> Callable[[Tensor], Tensor] | None:
-    number_format = onnx_graph.format_of(plan, part)
-    if isinstance(module, nn.Linear) and number_format in onnx_graph.INTEGER:
-        seen, stored = SlidingRange(window) if window else None, onnx_graph.linear_format(plan, part)
+    number_format = format_of(plan, part)
+    if isinstance(module, nn.Linear) and number_format in INTEGER:
+        seen, stored = SlidingRange(window) if window else None, linear_format(plan, part)
         if not activations:
             return lambda x: F.linear(x, rounded_weight(module.weight, stored), module.bias)
         return lambda x: int8_linear(x, module.weight, module.bias, _observed(seen, x, module.training), stored)
-    if isinstance(module, nn.Embedding) and number_format in onnx_graph.INTEGER:
+    if isinstance(module, nn.Embedding) and number_format in INTEGER:
         stored = number_format if words else "int8"
         return lambda ids: rounded_rows(F.embedding(ids, module.weight), stored)
     if isinstance(module, (nn.Linear, nn.Embedding)) and number_format == "fp16":
@@ -82,7 +83,7 @@ def int8_linear(
 ) -> Tensor:
     """x (batch, ..., in), weight (out, in) -> (batch, ..., out), with the runtime's rounding.
 
-    ranges: scale and zero point of x, or None for those of each text. stored: its format, of onnx_graph.INTEGER.
+    ranges: scale and zero point of x, or None for those of each text. stored: its format, of INTEGER.
     """
     if ranges is None:
         inner = tuple(range(1, x.dim()))

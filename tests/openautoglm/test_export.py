@@ -9,11 +9,11 @@ from openautoglm import artifact, export
 from openautoglm.artifact import ArtifactError
 from openautoglm.distillation.data import encode
 from openautoglm.distillation.fit import logits_of
+from openautoglm.quantization.plan import GROUPS
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
 from openautoglm.task import Split
 
-GROUPS = ("embedding", "attention", "ffn", "head")
 DEPLOYMENTS = ["onnx-plan", "onnx-int8", "onnx-fp32", "torch-fp32"]  # those that change a graph come first
 
 

@@ -15,6 +15,7 @@ from openautoglm.export import _Exporter, export
 from openautoglm.quantization import embedding_tables, four_bits, onnx_graph
 from openautoglm.quantization.fake_quant import fake_quantised, int8_linear, part_of
 from openautoglm.quantization.int8 import int8
+from openautoglm.quantization.plan import INTEGER
 from openautoglm.quantization.qat import fine_tune_quantised
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
@@ -102,7 +103,7 @@ def test_gradients_pass_straight_through():
     torch.testing.assert_close(linear.weight.grad, x.detach().sum(0).expand(4, 8), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("number_format", onnx_graph.INTEGER)
+@pytest.mark.parametrize("number_format", INTEGER)
 def test_weights_alone_can_be_rounded(number_format):
     linear, x = nn.Linear(48, 4), torch.randn(3, 48, requires_grad=True)
     exact = linear(x).detach()

@@ -10,14 +10,14 @@ import torch
 from openautoglm import artifact
 from openautoglm.artifact import ArtifactError
 from openautoglm.export import export
-from openautoglm.quantization import beside, four_bits, onnx_graph
+from openautoglm.quantization import beside, four_bits
 from openautoglm.quantization.fake_quant import fake_quantised
+from openautoglm.quantization.plan import GROUPS, linear_format
 from openautoglm.runtime import Predictor
 from openautoglm.student import Student
 from tests.openautoglm import families
 from tests.openautoglm.graphs import graph_of
 
-GROUPS = ("embedding", "attention", "ffn", "head")
 PLAN = dict.fromkeys(GROUPS, "int4")
 BITS = pytest.mark.parametrize("bits", four_bits.BITS.values(), ids=four_bits.BITS)
 
@@ -129,5 +129,5 @@ def test_a_missing_or_foreign_file_of_weights_is_refused(case, tmp_path):
 
 
 def test_the_projection_of_an_embedding_stays_int8():
-    assert onnx_graph.linear_format({"embedding": "int4"}, "embedding") == "int8"
-    assert onnx_graph.linear_format({"ffn": "int4"}, "layer.2.ffn") == "int4"
+    assert linear_format({"embedding": "int4"}, "embedding") == "int8"
+    assert linear_format({"ffn": "int4"}, "layer.2.ffn") == "int4"

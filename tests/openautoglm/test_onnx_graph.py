@@ -9,11 +9,12 @@ import pytest
 from baselines import albert
 from openautoglm.export import export
 from openautoglm.quantization import embedding_tables, onnx_graph
+from openautoglm.quantization.plan import GROUPS
 from openautoglm.student import Student
 from openautoglm.task import Budget
 from tests.openautoglm.graphs import graph_of
 
-PLAN = dict.fromkeys(onnx_graph.GROUPS, "int8")
+PLAN = dict.fromkeys(GROUPS, "int8")
 
 
 def test_layers_that_share_weights_are_quantised_and_stored_once(case, tmp_path):

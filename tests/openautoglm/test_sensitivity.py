@@ -9,8 +9,8 @@ import torch
 
 from openautoglm.distillation.data import encode
 from openautoglm.distillation.fit import logits_of
-from openautoglm.quantization import onnx_graph
 from openautoglm.quantization.mixed import choose_formats
+from openautoglm.quantization.plan import check_plan
 from openautoglm.sensitivity import Entry, as_json, part_weights, sensitivity
 
 GROUPS = [f"layer.{i}.{group}" for i in range(6) for group in ("attention", "ffn")]
@@ -77,7 +77,7 @@ TABLE = [
 def test_the_cheapest_bytes_go_first(budget, plan):
     chosen = choose_formats(TABLE, **budget)
     assert (chosen["embedding"], chosen["layer.0.ffn"]) == plan
-    onnx_graph.check_plan(chosen)
+    check_plan(chosen)
 
 
 def test_a_budget_that_nothing_meets_is_refused():

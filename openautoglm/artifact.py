@@ -91,15 +91,26 @@ def refuse_foreign(folder: Path, mark: str, ours: Collection[str] | None = None)
 def _listed(folder: Path) -> set[str]:
     """The files of an artifact, be they whole or not; none where the folder has no manifest of ours."""
     try:
-        raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return {"manifest.json", *_manifest(folder).files}
+    except ArtifactError:
         return set()
-    return {"manifest.json", *raw["files"]} if _states(raw) else set()
 
 
 def read(folder: Path, *, check_hashes: bool = True) -> Manifest:
     """The manifest of an artifact whose files are all there and unchanged; ArtifactError otherwise."""
-    path = Path(folder) / "manifest.json"
+    manifest = _manifest(Path(folder))
+    for name, listed in manifest.files.items():
+        file = Path(folder) / name
+        if not re.fullmatch(NAME, name, re.ASCII) or file.is_symlink() or not file.is_file():
+            raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is not a plain file in the folder.")
+        if check_hashes and file_sha256(file) != listed["sha256"]:
+            raise ArtifactError(f"{file}: differs from its hash in the manifest. Export or copy the artifact again.")
+    return manifest
+
+
+def _manifest(folder: Path) -> Manifest:
+    """What a folder's manifest says, be it true or not; ArtifactError where there is none of this format."""
+    path = folder / "manifest.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,14 +119,7 @@ def read(folder: Path, *, check_hashes: bool = True) -> Manifest:
         raise ArtifactError(f"{path}: unreadable ({error}). Export the model again.") from None
     if not _states(raw):
         raise ArtifactError(f"{path}: not a manifest of format {FORMAT}. Export the model with this version.")
-    manifest = Manifest(**(raw | {"labels": tuple(raw["labels"]), "inputs": tuple(raw["inputs"])}))
-    for name, listed in manifest.files.items():
-        file = Path(folder) / name
-        if not re.fullmatch(NAME, name, re.ASCII) or file.is_symlink() or not file.is_file():
-            raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is not a plain file in the folder.")
-        if check_hashes and file_sha256(file) != listed["sha256"]:
-            raise ArtifactError(f"{file}: differs from its hash in the manifest. Export or copy the artifact again.")
-    return manifest
+    return Manifest(**(raw | {"labels": tuple(raw["labels"]), "inputs": tuple(raw["inputs"])}))
 
 
 def _states(raw: Any) -> bool:

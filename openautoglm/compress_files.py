@@ -12,6 +12,7 @@ import torch
 
 from leaderboard.aside import replacing, replacing_folder
 from openautoglm import architectures
+from openautoglm.artifact import refuse_foreign
 from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.distillation.fit import TrainingError
@@ -19,7 +20,7 @@ from openautoglm.distillation.session import Point, Session, open_session
 from openautoglm.errors import UserError
 from openautoglm.export import DEPLOYMENTS
 from openautoglm.side_by_side import compare
-from openautoglm.student import Student, Teacher, parameter_count, refuse_foreign
+from openautoglm.student import Student, Teacher, parameter_count
 from openautoglm.task import Budget, Task
 from openautoglm.task_files import TaskFiles, digest
 from openautoglm.teachers import as_teacher

@@ -41,8 +41,6 @@ BATCH_SIZE = 16  # of the default budget: twice the steps of 32 in the same pass
 OWN_LOOKS = 2  # passes that a text of train is seen in at least: crossed ones fill those above
 RECOVERY_SHARE = 0.1  # of the steps, after each round of pruning but the last
 SENSITIVITY_TEXTS = 128  # where the config asks for mixed precision and does not say how many
-
-
 CUT_ONCE = {  # what a model was compressed with before -> what cannot follow it
     "embedding_rank": ("vocabulary_size", "embedding_rank", "embedding_codes"),
     "embedding_codes": ("vocabulary_size", "embedding_rank", "embedding_codes"),
@@ -207,8 +205,7 @@ class _Plan:
         return by_ratio
 
     def _encoder_weights(self) -> int:
-        found = architectures.layers(self.model)
-        return sum(part.units * part.unit_weights for layer in found for part in (layer.attention, layer.ffn))
+        return sum(part.units * part.unit_weights for part in architectures.sublayers(self.model))
 
     def _calibration(self, texts: int | None = None) -> Encoded:
         """The first texts of train, `calibration_steps` by default: a random sample, for they are in no order."""
@@ -324,9 +321,9 @@ def _refuse_what_cannot_be_cut(model: Any, config: CompressionConfig) -> None:
                 f"The model was compressed before, with {before}, and {' and '.join(asked)} cannot follow that: set "
                 f"{'it' if len(asked) == 1 else 'them'} to null (pruning_ratio to 0), or start from the teacher."
             )
-    width = getattr(architectures.word_embedding(model), "embedding_dim", None)
-    if width and config.embedding_rank and config.embedding_rank >= width:
-        raise ConfigError(f"embedding_rank is {config.embedding_rank}, and the embedding {width} wide: give less.")
+    rank = config.embedding_rank
+    if rank and rank >= (width := architectures.word_embedding(model).embedding_dim):
+        raise ConfigError(f"embedding_rank is {rank}, and the embedding {width} wide: give less.")
 
 
 def _without_dropout(model: Any) -> Any:

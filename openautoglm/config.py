@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from openautoglm.cost_table import Widths
 from openautoglm.errors import UserError
-from openautoglm.quantization.plan import GROUPS, check_plan
+from openautoglm.quantization.plan import GROUPS, Group, check_plan
 
-Group = Literal["embedding", "attention", "ffn", "head"]
 EXIT_SHARE = 0.3  # of the steps that pruning leaves, where there are exits
 
 

@@ -47,7 +47,7 @@ def importance(model: Any, examples: Encoded, task: Task, method: str = "fisher"
     """The importance of every part of `model` for the task's loss on `examples`; ValueError for an unknown method."""
     if method not in METHODS:
         raise ValueError(f"Importance by {method!r}; known: {', '.join(METHODS)}.")
-    parts = [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
+    parts = architectures.sublayers(model)
     if method == "magnitude":
         squares = [_squared_weights(part) for part in parts]
         units, whole = [s.sqrt() for s in squares], torch.stack([s.sum().sqrt() for s in squares])

@@ -61,8 +61,7 @@ class Proxy:
     def grams(self) -> list[Tensor]:
         """Second moments of what enters each sub-layer's output in the teacher."""
         model = self.teacher.copy()  # which may be moved to a GPU
-        parts = [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
-        return pruning.gram_matrices(model, [part.output for part in parts], self.seen)
+        return pruning.gram_matrices(model, [part.output for part in architectures.sublayers(model)], self.seen)
 
     def loss(
         self, structure: Structure, pieces: int | None = None, rank: int | None = None, codes: int | None = None

@@ -14,7 +14,6 @@ from openautoglm.cost_table import Structure, Widths
 from openautoglm.distillation.data import Encoded, in_order
 from openautoglm.distillation.fit import device
 from openautoglm.importance import Importance
-from openautoglm.parts import Sublayer
 
 # Share of the mean diagonal that is added to the Gram matrix: smaller ones let a unit that hardly moves stand in for
 # many, with weights that training follows badly and 4 bits do not hold.
@@ -119,14 +118,14 @@ def prune(model: Any, kept: Kept, examples: Encoded) -> None:
     The refit (as in Kwon et al. 2022, section 4.3, and ZipLM, arXiv 2302.04089, eq. 2) solves
     min_W' E |x_kept W' - x W|^2 over the calibration texts, x being what enters the linear in the unpruned model.
     """
-    outputs = [part.output for part in _parts(model) if part.units]
+    outputs = [part.output for part in architectures.sublayers(model) if part.units]
     slice_refitted(model, kept, gram_matrices(model, outputs, examples))
 
 
 def slice_refitted(model: Any, kept: Kept, grams: list[Tensor]) -> None:
     """`prune`, given the Gram matrices of what enters the output of every sub-layer that is there, first to last."""
     units = [left for layer in zip(kept.heads, kept.neurons, strict=True) for left in layer]
-    wanted = [(part, left) for part, left in zip(_parts(model), units, strict=True) if part.units]
+    wanted = [(part, left) for part, left in zip(architectures.sublayers(model), units, strict=True) if part.units]
     for (part, left), gram in zip(wanted, grams, strict=True):
         weight, bias = _refitted(part.output, part.columns(left), gram)
         with torch.no_grad():
@@ -136,10 +135,6 @@ def slice_refitted(model: Any, kept: Kept, grams: list[Tensor]) -> None:
             if len(left):
                 part.output.weight.copy_(weight)
     architectures.record_slices(model)
-
-
-def _parts(model: Any) -> list[Sublayer]:
-    return [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
 
 
 @torch.inference_mode()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from openautoglm.artifact import ArtifactError
+from openautoglm.config import CompressionConfig
 from openautoglm.errors import UserError
 from openautoglm.inspection import by_part, stored
+from openautoglm.quantization.plan import INTEGER, format_of
 
 
 @dataclass
@@ -96,9 +98,8 @@ def _in_int8(row: str, report: dict[str, Any]) -> bool:
     """Are the encoder's products of a student's row computed in INT8?"""
     if row.endswith(("fp32", "int8")):
         return row.endswith("int8")
-    asked = report.get("asked") or {}
-    chosen = "int8" if "ffn" in asked.get("quantize_layers", ["ffn"]) else "fp16"
-    return asked.get("precision", {}).get("ffn", chosen).startswith("int")
+    asked = CompressionConfig.model_construct(**report.get("asked") or {})  # unchecked: it may be of another version
+    return format_of(asked.plan(), "ffn") in INTEGER
 
 
 def _of_record(record: dict[str, Any]) -> Facts:

@@ -24,6 +24,7 @@ from typing import Any, get_args
 import torch
 
 from leaderboard.aside import replacing
+from openautoglm.artifact import refuse_foreign
 from openautoglm.compressor import BATCH_SIZE, AutoCompressor
 from openautoglm.config import CompressionConfig, read_config
 from openautoglm.cost_table import Widths
@@ -35,7 +36,7 @@ from openautoglm.latency import Bench, of_codes, table_of
 from openautoglm.proxy import Proxy
 from openautoglm.recommend import code_counts, machine, refuse_compressed
 from openautoglm.search import Embedding, Journal, Ladder, Limits, Space, Stage, Trial
-from openautoglm.student import Teacher, refuse_foreign
+from openautoglm.student import Teacher
 from openautoglm.task import Budget, Task
 from openautoglm.task_files import TaskFiles, digest
 from openautoglm.teachers import as_teacher

@@ -41,9 +41,8 @@ def main() -> None:
     reference, int8 = teachers(task, settings)
     texts, title = load_exam(task).texts, f"{method} on {task}"
     costs = measure(folders, reference, texts, settings.measurement, settings.carbon, int8=int8, title=title)
-    threads = {"training": settings.training.threads, "timing": settings.measurement.threads}
-    found = Measured(machine=machine.fingerprint(**threads), costs=costs)
-    write_json(paths.cost(task, method), found.model_dump())
+    here = machine.fingerprint(training=settings.training.threads, timing=settings.measurement.threads)
+    write_json(paths.cost(task, method), Measured(machine=here, costs=costs).model_dump())
 
 
 def teachers(task: str, settings: Params) -> tuple[Path, Path | None]:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from openautoglm import factors
-from openautoglm.parts import CodedEmbedding, FactorisedEmbedding, Layer
+from openautoglm.parts import CodedEmbedding, FactorisedEmbedding, Layer, Sublayer
 from openautoglm.task import SHORTEST
 
 MADE_SMALLER = ("slices", "embedding_rank", "embedding_codes", "linear_ranks")
@@ -67,6 +67,11 @@ def adopt(model: Any) -> Any:
 def layers(model: Any) -> list[Layer]:
     """Handles into every layer of `model`, first to last; ValueError for a family that cannot be sliced."""
     return _compressible(model).layers(model)
+
+
+def sublayers(model: Any) -> list[Sublayer]:
+    """The attention and the FFN of every layer, first to last; ValueError as `layers`."""
+    return [part for layer in layers(model) for part in (layer.attention, layer.ffn)]
 
 
 def record_slices(model: Any) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from openautoglm.quantization import four_bits
 
-GROUPS = ("embedding", "attention", "ffn", "head")
+Group = Literal["embedding", "attention", "ffn", "head"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 INTEGER = (*four_bits.BITS, "int8")  # computed as INT8
 FORMATS = (*INTEGER, "fp16", "fp32")
 LAYER = re.compile(r"layer\.(\d+)\.(attention|ffn)")

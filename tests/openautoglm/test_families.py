@@ -45,10 +45,6 @@ def encoded(teacher):
     return type(examples)(examples.ids[:24], examples.labels[:24])
 
 
-def parts_of(model):
-    return [part for layer in architectures.layers(model) for part in (layer.attention, layer.ffn)]
-
-
 def sliced(model, uneven=True):
     """Two of four heads and a third of the neurons, and in the last of several layers fewer still."""
     found = architectures.layers(model)
@@ -63,11 +59,11 @@ def sliced(model, uneven=True):
 def test_a_sliced_model_equals_the_masked_one(given):
     masked, examples = given.copy().eval(), encoded(given)
     masks = []
-    for part in parts_of(masked):
+    for part in architectures.sublayers(masked):
         mask = torch.zeros(1, part.units)
         mask[0, NEURONS if part.units == 40 else HEADS] = 1
         masks.append(mask)
-    with _masked(parts_of(masked), masks):
+    with _masked(architectures.sublayers(masked), masks):
         expected = answers(masked, examples)
     torch.testing.assert_close(answers(sliced(given.copy(), uneven=False), examples), expected)
     assert (expected - answers(given.model, examples)).abs().max() > 1e-2
@@ -75,9 +71,9 @@ def test_a_sliced_model_equals_the_masked_one(given):
 
 def test_slicing_removes_every_weight_of_a_unit(given):
     model = given.copy()
-    before = [(part.units, part.unit_weights) for part in parts_of(model)]
+    before = [(part.units, part.unit_weights) for part in architectures.sublayers(model)]
     sliced(model, uneven=False)
-    after = [(part.units, part.unit_weights) for part in parts_of(model)]
+    after = [(part.units, part.unit_weights) for part in architectures.sublayers(model)]
     assert [weights for _, weights in before] == [weights for _, weights in after]
     assert {units for units, _ in after} == {2, len(NEURONS)}
     shape = architectures.shape(model)

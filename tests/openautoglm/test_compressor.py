@@ -28,6 +28,7 @@ CONFIG = {"pruning_ratio": 0.5, "vocabulary_size": 200, "embedding_rank": 12, "l
 @pytest.fixture(scope="module")
 def student(case):
     teacher, task = case
+    torch.manual_seed(0)  # the crossed texts hang on it, and not on which tests ran before
     return AutoCompressor(model=teacher, config=CONFIG).run(task, Budget(60, 16))
 
 
